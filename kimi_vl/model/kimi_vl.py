@@ -1,0 +1,109 @@
+"""The whole model: where pictures meet text.
+
+    pixel_values [L, 3, 14, 14] ─ vision_tower ─ multi_modal_projector ─→ features [image tokens, D]
+    input_ids [T] ─ embed_tokens ─→ [T, D] ─ rows of the placeholder replaced by features, in order
+                                        └─ language_model.model → hidden [T, D] ─ lm_head → logits [T, V]
+
+Single device; imports torch and the architecture only. Source: Kimi-VL report (arXiv 2504.07491), section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kimi_vl.config import KimiVLConfig
+from kimi_vl.model.attention import LatentCache
+from kimi_vl.model.decoder import Hidden, LanguageModel
+from kimi_vl.model.moe import Router, Routing
+from kimi_vl.model.norm import RMSNorm
+from kimi_vl.model.projector import KimiVLMultiModalProjector
+from kimi_vl.model.vision import Learnable2DInterpPosEmb, MoonViT
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    logits: Tensor  # [T, V]
+    routings: list[Routing]  # one per MoE layer
+
+
+class KimiVLForConditionalGeneration(nn.Module):
+    """A Kimi-VL. Parameter names are those of the official checkpoint."""
+
+    def __init__(self, config: KimiVLConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision_tower = MoonViT(config.vision_config)
+        self.multi_modal_projector = KimiVLMultiModalProjector(config)
+        self.language_model = LanguageModel(config.text_config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.language_model.lm_head.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.language_model.lm_head.weight.device
+
+    def image_features(self, pixel_values: Tensor, image_grid_hws: Tensor) -> Tensor:
+        """[L, 3, patch, patch] and [N, 2] → [image tokens, D], pictures end to end."""
+        merged = self.vision_tower(pixel_values.to(self.dtype), image_grid_hws)
+        return self.multi_modal_projector(torch.cat(merged))
+
+    def embed(self, input_ids: Tensor, features: Tensor | None = None) -> Tensor:
+        """Embeds ids [T] and puts features [image tokens, D] at the placeholders, in order: [T, D].
+
+        Raises: ``ValueError`` if there are not as many features as placeholders.
+        """
+        embeds = self.language_model.model.embed_tokens(input_ids)
+        at = (input_ids == self.config.media_placeholder_token_id).nonzero().squeeze(1)
+        given = 0 if features is None else features.shape[0]
+        if len(at) != given:
+            raise ValueError(f"the text has {len(at)} image placeholders, the pictures give {given} features")
+        if features is None or not given:
+            return embeds
+        return embeds.index_copy(0, at, features.to(embeds.dtype))
+
+    def hidden(self, embeds: Tensor, positions: Tensor, context: Sequence[int] | LatentCache) -> Hidden:
+        """Embedded tokens [T, D] → the decoder's last states; see :meth:`Decoder.forward`."""
+        return self.language_model.model(embeds, positions, context)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        lengths: Sequence[int],
+        *,
+        pixel_values: Tensor | None = None,
+        image_grid_hws: Tensor | None = None,
+    ) -> ModelOutput:
+        """Whole sequences, packed end to end, to logits.
+
+        Args:
+            input_ids: [T] integers, sequences end to end, placeholders where picture features go.
+            lengths: tokens of each sequence; they sum to T.
+            pixel_values, image_grid_hws: all pictures in the order of their placeholders, or neither.
+        """
+        features = None
+        if pixel_values is not None and image_grid_hws is not None and len(image_grid_hws):
+            features = self.image_features(pixel_values, image_grid_hws)
+        positions = torch.cat([torch.arange(n, device=input_ids.device) for n in lengths])
+        hidden = self.hidden(self.embed(input_ids, features), positions, lengths)
+        return ModelOutput(self.language_model.lm_head(hidden.states), hidden.routings)
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Draws every weight anew: matrices N(0, initializer_range), norms one, biases zero."""
+        std = self.config.text_config.initializer_range
+        for module in self.modules():
+            if isinstance(module, RMSNorm):
+                module.weight.fill_(1.0)
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+            elif isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding | Learnable2DInterpPosEmb | Router):
+                module.weight.normal_(0.0, std, generator=generator)
+                bias = getattr(module, "bias", None)
+                if bias is not None:
+                    bias.zero_()
