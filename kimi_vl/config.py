@@ -234,3 +234,42 @@ class KimiVLConfig:
 
 def _pick(kind: type[_Part], raw: Mapping[str, Any]) -> _Part:
     return kind(**{field.name: raw[field.name] for field in fields(kind) if field.name in raw})
+
+
+def a3b() -> KimiVLConfig:
+    """Kimi-VL-A3B: 15.96 B parameters in the decoder, 0.417 B in MoonViT, 0.031 B in the projector."""
+    return KimiVLConfig()
+
+
+def nano() -> KimiVLConfig:
+    """The same architecture at about 10 M parameters, over a vocabulary of 3,840 ranks and 256 special ids."""
+    return KimiVLConfig(
+        text_config=TextConfig(
+            vocab_size=4096,
+            hidden_size=256,
+            intermediate_size=768,
+            moe_intermediate_size=128,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            n_shared_experts=2,
+            n_routed_experts=8,
+            num_experts_per_tok=2,
+            kv_lora_rank=64,
+            qk_nope_head_dim=32,
+            qk_rope_head_dim=16,
+            v_head_dim=32,
+            max_position_embeddings=131072,
+            bos_token_id=3840,
+            eos_token_id=3841,
+            pad_token_id=4095,
+        ),
+        vision_config=MoonViTConfig(
+            hidden_size=192,
+            intermediate_size=768,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            init_pos_emb_height=16,
+            init_pos_emb_width=32,
+        ),
+        media_placeholder_token_id=3861,
+    )

@@ -1,0 +1,58 @@
+"""Keeping the experts evenly busy: a sequence-wise loss, and the correction bias moved outside the gradient.
+
+In: the :class:`Routing` of each MoE layer. Source: DeepSeek-V3 (arXiv 2412.19437), section 2.1.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
+from kimi_vl.model.moe import MoE, Routing
+
+
+def sequence_balance_loss(routings: Sequence[Routing], lengths: Sequence[int]) -> Tensor:
+    """Mean over layers and sequences of sum_e f_e · P_e, scalar float32; 1 when every expert is used alike.
+
+    f_e is the share of a sequence's places that expert e got, times E; P_e its mean normalised score. The
+    sequences lie end to end, ``lengths`` tokens each.
+    """
+    tokens = sum(lengths)
+    device = routings[0].scores.device
+    counts = torch.tensor(list(lengths), device=device)
+    of_sequence = torch.arange(len(lengths), device=device).repeat_interleave(counts)
+    mean = F.one_hot(of_sequence, len(lengths)).T.float() / counts[:, None]  # [sequences, T]
+    losses = []
+    for routing in routings:
+        experts = routing.scores.shape[1]
+        chosen = F.one_hot(routing.topk_idx, experts).sum(1).float()  # [T, E]
+        share = (mean @ chosen) * experts / routing.topk_idx.shape[1]
+        probability = mean @ (routing.scores / (routing.scores.sum(-1, keepdim=True) + 1e-20))
+        losses.append((share * probability).sum(-1).mean())
+    assert routings[0].scores.shape[0] == tokens
+    return torch.stack(losses).mean()
+
+
+@torch.no_grad()
+def update_correction_bias(
+    model: KimiVLForConditionalGeneration, routings: Sequence[Routing], rate: float
+) -> None:
+    """Moves each layer's bias by ``rate`` towards the experts that got less than their share."""
+    for moe, routing in zip(moe_layers(model), routings, strict=True):
+        load = routing.load.float()
+        moe.gate.e_score_correction_bias += rate * torch.sign(load.mean() - load)
+
+
+def moe_layers(model: KimiVLForConditionalGeneration) -> list[MoE]:
+    layers = (layer.mlp for layer in model.language_model.model.layers)
+    return [mlp for mlp in layers if isinstance(mlp, MoE)]
+
+
+def busiest_share(routings: Sequence[Routing]) -> float:
+    """The largest load of any expert over the mean load, worst layer: 1 when even."""
+    loads = torch.stack([routing.load for routing in routings]).float()
+    return float((loads.max(1).values / loads.mean(1)).max())

@@ -1,0 +1,70 @@
+"""The one training loop: batch → loss → step → log → save.
+
+A stage gives the learner, what of it may move, the data and the schedule. Stopping at any moment loses at most the
+steps since the last save, and a resumed run goes through the same batches as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from kimi_vl.train.balance import update_correction_bias
+from kimi_vl.train.data import Mixture
+from kimi_vl.train.learner import Learner
+from kimi_vl.train.optim import MuonAdamW, warmup_stable_decay
+from kimi_vl.train.state import load_state, save_state
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A run of ``steps`` steps; rates per step, ``decay`` the share of steps over which the rate falls to zero."""
+
+    steps: int
+    peak: float
+    warmup: int = 50
+    decay: float = 0.3
+    balance_rate: float = 1e-3
+    save_every: int = 200
+
+
+def train(
+    learner: Learner,
+    data: Mixture,
+    schedule: Schedule,
+    folder: Path,
+    *,
+    workers: int = 1,
+    on_save: Callable[[int], None] | None = None,
+) -> None:
+    """Trains until ``schedule.steps``, from ``folder/state.safetensors`` if there is one.
+
+    Logs one JSON object per step to ``folder/log.jsonl``. Only parameters that require gradients move.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = folder / "state.safetensors"
+    optimizer = MuonAdamW(learner)
+    start = load_state(state, learner, optimizer) if state.exists() else 0
+    (folder / "schedule.json").write_text(json.dumps(asdict(schedule)))
+    learner.train()
+    began = time.monotonic()
+    with (folder / "log.jsonl").open("a") as log:
+        for step, batch in enumerate(data.batches(start, schedule.steps, workers=workers), start):
+            learned = learner(batch)
+            learned.loss.backward()
+            lr = warmup_stable_decay(
+                step, peak=schedule.peak, warmup=schedule.warmup, total=schedule.steps, decay=schedule.decay
+            )
+            norm = optimizer.step(lr)
+            if learned.routings:
+                update_correction_bias(learner.model, learned.routings, schedule.balance_rate)
+            seconds = time.monotonic() - began
+            line = {"step": step + 1, "lr": lr, "grad_norm": norm, "seconds": seconds, **learned.figures}
+            print(json.dumps(line), file=log, flush=True)
+            if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
+                save_state(state, learner, optimizer, step + 1)
+                if on_save is not None:
+                    on_save(step + 1)

@@ -1,0 +1,112 @@
+"""Muon for the blocks' matrices, AdamW for the rest, on float32 master weights.
+
+In: a model in any float dtype with gradients. Out: its weights moved by one step. The same learning rate serves both
+halves, since Muon's update is scaled to AdamW's usual size. Source: Muon is Scalable for LLM Training (arXiv
+2502.16982), section 2; each expert is its own matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+# What is no matrix of a block although it has two dimensions.
+_ADAMW_ENDINGS = ("embed_tokens.weight", "lm_head.weight", "pos_emb.weight", "reader.proj.weight")
+
+
+def is_muon(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim == 2 and not name.endswith(_ADAMW_ENDINGS)
+
+
+class MuonAdamW:
+    """Updates the parameters of ``model`` that require gradients.
+
+    Weights stay in the model's dtype; the optimizer's own copy, its momentum and moments are float32, so that
+    steps smaller than a bfloat16's precision are not lost.
+    """
+
+    def __init__(self, model: nn.Module, *, weight_decay: float = 0.1) -> None:
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.masters = {
+            name: p.detach().to(torch.float32, copy=True) for name, p in self.parameters.items()
+        }
+        muon = [m for name, m in self.masters.items() if is_muon(name, m)]
+        adamw = [m for name, m in self.masters.items() if not is_muon(name, m)]
+        self._optimizers: list[torch.optim.Optimizer] = []
+        if muon:
+            self._optimizers.append(
+                torch.optim.Muon(
+                    muon, lr=0.0, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+                )
+            )
+        if adamw:
+            self._optimizers.append(
+                torch.optim.AdamW(adamw, lr=0.0, weight_decay=weight_decay, betas=(0.9, 0.95), eps=1e-8)
+            )
+
+    @torch.no_grad()
+    def step(self, lr: float, *, max_norm: float = 1.0) -> float:
+        """One step at ``lr`` from the gradients, clipped to ``max_norm``, which are then dropped.
+
+        Returns the gradients' norm before clipping. A parameter without a gradient (an expert that nobody chose)
+        stays as it is.
+        """
+        grads = {name: p.grad.float() for name, p in self.parameters.items() if p.grad is not None}
+        norm = torch.nn.utils.get_total_norm(grads.values())
+        torch.nn.utils.clip_grads_with_norm_(
+            [self.parameters[name] for name in grads], max_norm, norm
+        )
+        for name, master in self.masters.items():
+            grad = self.parameters[name].grad
+            master.grad = None if grad is None else grad.float()
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+        for name, master in self.masters.items():
+            self.parameters[name].copy_(master)
+            self.parameters[name].grad = master.grad = None
+        return float(norm)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Masters and moments under ``KIND.PARAMETER``, so that a resumed run finds each by name."""
+        state = {f"master.{name}": master for name, master in self.masters.items()}
+        for name, master in self.masters.items():
+            for optimizer in self._optimizers:
+                for kind, value in optimizer.state.get(master, {}).items():
+                    state[f"{kind}.{name}"] = value
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Raises ``ValueError`` if the state belongs to other parameters."""
+        missing = [name for name in self.masters if f"master.{name}" not in state]
+        unknown = [
+            key for key in state if key.startswith("master.") and key.removeprefix("master.") not in self.masters
+        ]
+        if missing or unknown:
+            raise ValueError(f"the optimizer's state lacks {missing} and does not know {unknown}")
+        for optimizer in self._optimizers:
+            names = {id(m): name for name, m in self.masters.items()}
+            kinds = ("momentum_buffer",) if isinstance(optimizer, torch.optim.Muon) else _ADAMW_STATE
+            for group in optimizer.param_groups:
+                for master in group["params"]:
+                    name = names[id(master)]
+                    master.copy_(state[f"master.{name}"])
+                    self.parameters[name].copy_(master)
+                    held = {kind: state[f"{kind}.{name}"] for kind in kinds if f"{kind}.{name}" in state}
+                    if held:
+                        optimizer.state[master] = held
+
+
+_ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
+
+
+def warmup_stable_decay(step: int, *, peak: float, warmup: int, total: int, decay: float) -> float:
+    """The learning rate of ``step``: up over ``warmup`` steps, level, down to zero over the last ``decay`` share."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    falling = max(1, round(total * decay))
+    return peak * min(1.0, max(0, total - step) / falling)
