@@ -29,19 +29,23 @@ def segment_attention(
     if v_dim != q.shape[-1]:
         # The fused kernel wants one width; with different ones torch would write out all the scores.
         v = F.pad(v, (0, q.shape[-1] - v_dim))
-    starts_of: dict[int, list[int]] = {}
-    start = 0
-    for length in lengths:
-        starts_of.setdefault(length, []).append(start)
-        start += length
-    assert start == q.shape[0], f"segments cover {start} of {q.shape[0]} tokens"
+    dtype = v.dtype
+    if q.requires_grad and q.device.type == "cpu" and dtype == torch.bfloat16:
+        # The CPU kernel's backward pass is several times slower in bfloat16 than in float32.
+        q, k, v = q.float(), k.float(), v.float()
+    assert sum(lengths) == q.shape[0], f"segments cover {sum(lengths)} of {q.shape[0]} tokens"
+    segments = list(zip(*(x.split(list(lengths)) for x in (q, k, v)), strict=True))
+    of_length: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        of_length.setdefault(length, []).append(index)
 
-    pieces: dict[int, Tensor] = {}
-    for length, starts in starts_of.items():
+    outs: list[Tensor] = [q] * len(segments)
+    for indices in of_length.values():
         batch = [
-            torch.stack([x[s : s + length] for s in starts]).transpose(1, 2)  # [n, H, L, dim]
-            for x in (q, k, v)
+            torch.stack([segments[i][part] for i in indices]).transpose(1, 2)  # [n, H, L, dim]
+            for part in range(3)
         ]
         out = F.scaled_dot_product_attention(*batch, is_causal=causal, scale=scale).transpose(1, 2)
-        pieces.update(zip(starts, out.unbind(0), strict=True))
-    return torch.cat([pieces[s] for s in sorted(pieces)])[..., :v_dim]
+        for i, segment in zip(indices, out.unbind(0), strict=True):
+            outs[i] = segment
+    return torch.cat(outs)[..., :v_dim].to(dtype)

@@ -51,12 +51,12 @@ class Learner(nn.Module):
         if self.reading_weight:
             reading = self.reading_loss(batch, merged)
             loss = loss + self.reading_weight * reading
-            figures["reading"] = float(reading)
+            figures["reading"] = float(reading.detach())
         if self.text_weight:
             text, routings = self.text_loss(batch, merged)
             balance = sequence_balance_loss(routings, batch.lengths)
             loss = loss + self.text_weight * text + self.model.config.text_config.aux_loss_alpha * balance
-            figures |= {"text": float(text), "balance": float(balance), "busiest": busiest_share(routings)}
+            figures |= {"text": float(text.detach()), "balance": float(balance.detach()), "busiest": busiest_share(routings)}
         return Learned(loss, routings, figures)
 
     def reading_loss(self, batch: Batch, merged: list[Tensor]) -> Tensor:

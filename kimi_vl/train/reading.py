@@ -41,11 +41,15 @@ class ReadingHead(nn.Module):
     def loss(self, merged: Sequence[Tensor], grids: Sequence[tuple[int, int]], texts: Sequence[str]) -> Tensor:
         """CTC loss per character, over pictures of single lines and what is written on them: scalar float32."""
         frames = [self(picture, grid) for picture, grid in zip(merged, grids, strict=True)]
+        counts = torch.tensor([len(f) for f in frames])
+        # Row by row from one tensor: padding each picture would cost a pass over all of them in the backward.
+        place = torch.arange(int(counts.max()))[:, None]
+        rows = (counts.cumsum(0) - counts + place).where(place < counts, 0)  # [longest, N]
         targets = [torch.tensor([_CLASS[c] for c in text if c in _CLASS]) for text in texts]
         losses = F.ctc_loss(
-            nn.utils.rnn.pad_sequence(frames),  # [longest, N, classes]
+            torch.cat(frames)[rows],  # [longest, N, classes]
             torch.cat(targets),
-            torch.tensor([len(f) for f in frames]),
+            counts,
             torch.tensor([len(t) for t in targets]),
             blank=BLANK,
             reduction="sum",

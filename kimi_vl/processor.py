@@ -1,0 +1,100 @@
+"""A conversation with its pictures -> what the model takes.
+
+In: chat messages in any shape that :mod:`kimi_vl.chat` knows. Out: :class:`ModelInputs`, one unpadded row of
+token ids and the patches of all its pictures. Knows nothing of the model, of batches or of devices.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kimi_vl.chat import Message, parse_messages, picture_sources, render
+from kimi_vl.media import DEFAULT_LIMITS, WHITE, PictureLimits, load_picture
+from kimi_vl.patches import ImageProcessorConfig, patchify
+from kimi_vl.tokenizer import Tokenizer
+
+_FILE = "preprocessor_config.json"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelInputs:
+    """One conversation in tensors (T tokens, N pictures, L patches of P x P pixels over all pictures)."""
+
+    input_ids: torch.Tensor  # (T,) int64
+    answer_mask: torch.Tensor  # (T,) bool, true on the tokens that a training loss may see
+    pixel_values: (
+        torch.Tensor | None
+    )  # (L, 3, P, P) float32, the pictures one after the other; None without any
+    image_grid_hws: torch.Tensor  # (N, 2) int64, patches down and across
+    text_tokens: int  # all tokens but the placeholders
+    image_tokens: int  # placeholders, one for each merged patch
+
+
+@dataclass(frozen=True)
+class KimiVLProcessor:
+    """The tokenizer and the picture settings of one checkpoint, used together."""
+
+    tokenizer: Tokenizer
+    image_config: ImageProcessorConfig
+    limits: PictureLimits = DEFAULT_LIMITS
+    background: tuple[int, int, int] = WHITE  # RGB, each 0 to 255, seen through transparent pictures
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> KimiVLProcessor:
+        """Reads the files of a checkpoint folder: tokenizer and ``preprocessor_config.json``.
+
+        Raises ``ValueError`` naming the file when one is missing or broken.
+        """
+        path = Path(folder) / _FILE
+        if not path.is_file():
+            raise ValueError(f"{path} is missing: copy {_FILE} of the checkpoint into this folder")
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from error
+        if not isinstance(raw, dict):
+            raise ValueError(f"{path} must hold a mapping, not {type(raw).__name__}")
+        return cls(Tokenizer.from_pretrained(folder), ImageProcessorConfig.from_dict(raw))
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes the files that :meth:`from_pretrained` and the official classes read."""
+        self.tokenizer.save_pretrained(folder)
+        text = json.dumps(self.image_config.to_dict(), indent=2) + "\n"
+        (Path(folder) / _FILE).write_text(text, encoding="utf-8")
+
+    def __call__(
+        self, messages: Sequence[Mapping[str, Any] | Message], *, add_generation_prompt: bool = True
+    ) -> ModelInputs:
+        """Reads the pictures and renders the conversation around them.
+
+        All messages are checked before the first picture is opened. Raises ``ValueError`` naming the message
+        (``messages[0].content[1]``) or the picture (``picture 2 of 3``, counting from 1 over all messages).
+        """
+        parsed = parse_messages(messages)
+        sources = picture_sources(parsed)
+        pixels, grids = [], []
+        # One after the other: a picture is large only until it is cut, so many take little more memory.
+        for number, source in enumerate(sources, start=1):
+            try:
+                picture = load_picture(source, limits=self.limits, background=self.background)
+                patches, grid = patchify(picture, self.image_config)
+            except ValueError as error:
+                raise ValueError(f"picture {number} of {len(sources)}: {error}") from error
+            pixels.append(patches)
+            grids.append(grid)
+        counts = [grid.tokens for grid in grids]
+        rendered = render(parsed, self.tokenizer, counts, add_generation_prompt=add_generation_prompt)
+        return ModelInputs(
+            input_ids=torch.tensor(rendered.input_ids),
+            answer_mask=torch.tensor(rendered.answer_mask),
+            pixel_values=torch.cat(pixels) if pixels else None,
+            image_grid_hws=torch.tensor([(g.h, g.w) for g in grids], dtype=torch.int64).reshape(-1, 2),
+            text_tokens=len(rendered.input_ids) - sum(counts),
+            image_tokens=sum(counts),
+        )
