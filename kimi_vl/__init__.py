@@ -1,1 +1,34 @@
-"""Kimi-VL."""
+"""Kimi-VL: pictures and words in, words out.
+
+    from kimi_vl import KimiVL, KimiVLProcessor
+
+Names are looked up when first used, so that importing the package does not yet import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Answer", "KimiVL", "KimiVLProcessor", "Reply", "SamplingParams"]
+
+if TYPE_CHECKING:
+    from kimi_vl.answer import Answer, KimiVL, Reply
+    from kimi_vl.generate import SamplingParams
+    from kimi_vl.processor import KimiVLProcessor
+
+_ROOMS = {
+    "Answer": "answer",
+    "KimiVL": "answer",
+    "KimiVLProcessor": "processor",
+    "Reply": "answer",
+    "SamplingParams": "generate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)

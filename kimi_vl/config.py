@@ -50,7 +50,9 @@ class MoonViTConfig:
                 "head size divisible by 4, since half of each head's pairs turn with x and half with y"
             )
         if len(self.merge_kernel_size) != 2 or min(self.merge_kernel_size) < 1:
-            raise ValueError(f"config.json: merge_kernel_size must be two numbers, not {self.merge_kernel_size!r}")
+            raise ValueError(
+                f"config.json: merge_kernel_size must be two numbers, not {self.merge_kernel_size!r}"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -188,7 +190,9 @@ class KimiVLConfig:
             value = text.get(name, only)
             if value != only:
                 raise ValueError(f"config.json: {name}={value!r} is not supported, only {only!r}")
-        if text.get("num_key_value_heads", text.get("num_attention_heads")) != text.get("num_attention_heads"):
+        if text.get("num_key_value_heads", text.get("num_attention_heads")) != text.get(
+            "num_attention_heads"
+        ):
             raise ValueError("config.json: num_key_value_heads must equal num_attention_heads")
         if "merge_kernel_size" in vision:
             vision = {**vision, "merge_kernel_size": tuple(vision["merge_kernel_size"])}

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from kimi_vl.chat import Message, parse_messages, picture_sources, render
+from kimi_vl.hub import PROCESSOR_FILES, resolve
 from kimi_vl.media import DEFAULT_LIMITS, WHITE, PictureLimits, load_picture
 from kimi_vl.patches import ImageProcessorConfig, patchify
 from kimi_vl.tokenizer import Tokenizer
@@ -34,6 +35,8 @@ class ModelInputs:
     image_grid_hws: torch.Tensor  # (N, 2) int64, patches down and across
     text_tokens: int  # all tokens but the placeholders
     image_tokens: int  # placeholders, one for each merged patch
+    end_ids: tuple[int, ...]  # any of them ends the answer
+    vocab_size: int  # ids that the tokenizer knows
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,15 @@ class KimiVLProcessor:
     background: tuple[int, int, int] = WHITE  # RGB, each 0 to 255, seen through transparent pictures
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> KimiVLProcessor:
-        """Reads the files of a checkpoint folder: tokenizer and ``preprocessor_config.json``.
+    def from_pretrained(
+        cls, name: str | Path = "nano", *, revision: str | None = None, offline: bool = False
+    ) -> KimiVLProcessor:
+        """Reads the tokenizer and ``preprocessor_config.json`` of a folder, an alias or a hub id.
 
         Raises ``ValueError`` naming the file when one is missing or broken.
         """
-        path = Path(folder) / _FILE
+        folder = resolve(name, PROCESSOR_FILES, revision=revision, offline=offline)
+        path = folder / _FILE
         if not path.is_file():
             raise ValueError(f"{path} is missing: copy {_FILE} of the checkpoint into this folder")
         try:
@@ -62,11 +68,12 @@ class KimiVLProcessor:
             raise ValueError(f"{path} must hold a mapping, not {type(raw).__name__}")
         return cls(Tokenizer.from_pretrained(folder), ImageProcessorConfig.from_dict(raw))
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: str | Path) -> None:
         """Writes the files that :meth:`from_pretrained` and the official classes read."""
+        folder = Path(folder)
         self.tokenizer.save_pretrained(folder)
         text = json.dumps(self.image_config.to_dict(), indent=2) + "\n"
-        (Path(folder) / _FILE).write_text(text, encoding="utf-8")
+        (folder / _FILE).write_text(text, encoding="utf-8")
 
     def __call__(
         self, messages: Sequence[Mapping[str, Any] | Message], *, add_generation_prompt: bool = True
@@ -97,4 +104,6 @@ class KimiVLProcessor:
             image_grid_hws=torch.tensor([(g.h, g.w) for g in grids], dtype=torch.int64).reshape(-1, 2),
             text_tokens=len(rendered.input_ids) - sum(counts),
             image_tokens=sum(counts),
+            end_ids=self.tokenizer.end_ids,
+            vocab_size=self.tokenizer.vocab_size,
         )

@@ -570,6 +570,15 @@ def test_an_impossible_background_is_refused(background: Any) -> None:
         load_picture(PNG, background=background)
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_heic_with_a_garbled_item_does_not_end_the_process(place: int) -> None:
+    pytest.importorskip("pi_heif")
+    data = bytearray(HEIC_TURNED)
+    data[data.index(b"Exif") + place] = 0xFF
+    with pytest.raises(ValueError, match="HEIC cannot be read"):
+        load_picture(bytes(data))
+
+
 def test_heic_without_its_decoder_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     with pytest.raises(ValueError, match=r"HEIC cannot be read: .*pip install 'kimi-vl\[heic\]'"):
@@ -692,6 +701,21 @@ def test_an_icon_may_not_hide_a_large_picture() -> None:
     bitmap = struct.pack("<IiiHHIIiiII", 40, 9000, 18000, 1, 32, 0, 0, 0, 0, 0, 0)
     with pytest.raises(ValueError, match="9000 x 9000 is larger than the 256 x 256"):
         load_picture(entry + bitmap)
+
+
+def tiled_tiff(width: int, height: int) -> bytes:
+    """16 x 16 zeros in one raw tile of that many pixels."""
+    longs = {256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 277: 1, 322: width, 323: height, 324: 200, 325: 256}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in longs.items())
+    return (b"II*\0\x08\0\0\0" + struct.pack("<H", len(longs)) + entries).ljust(200, b"\0") + bytes(256)
+
+
+def test_a_tiff_may_not_claim_a_huge_tile() -> None:
+    assert near(load_picture(tiled_tiff(16, 16)), np.zeros((16, 16, 3), np.uint8), 0)
+    with pytest.raises(ValueError, match="tiles are 65520 pixels wide, but the picture only 16"):
+        load_picture(tiled_tiff(65520, 32000))
+    with pytest.raises(ValueError, match="tiles are 32000 pixels high"):
+        load_picture(tiled_tiff(16, 32000))
 
 
 @pytest.mark.parametrize("field", ["max_bytes", "max_pixels", "max_side"])

@@ -9,6 +9,7 @@ Single device; imports torch and the architecture only. Source: Kimi-VL report (
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,10 +19,9 @@ from torch import Tensor, nn
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.model.attention import LatentCache
 from kimi_vl.model.decoder import Hidden, LanguageModel
-from kimi_vl.model.moe import Router, Routing
-from kimi_vl.model.norm import RMSNorm
+from kimi_vl.model.moe import Routing
 from kimi_vl.model.projector import KimiVLMultiModalProjector
-from kimi_vl.model.vision import Learnable2DInterpPosEmb, MoonViT
+from kimi_vl.model.vision import MoonViT
 
 
 @dataclass(frozen=True)
@@ -93,17 +93,22 @@ class KimiVLForConditionalGeneration(nn.Module):
         hidden = self.hidden(self.embed(input_ids, features), positions, lengths)
         return ModelOutput(self.language_model.lm_head(hidden.states), hidden.routings)
 
-    @torch.no_grad()
-    def init_weights(self, generator: torch.Generator) -> None:
-        """Draws every weight anew: matrices N(0, initializer_range), norms one, biases zero."""
-        std = self.config.text_config.initializer_range
-        for module in self.modules():
-            if isinstance(module, RMSNorm):
-                module.weight.fill_(1.0)
-            elif isinstance(module, nn.LayerNorm):
-                module.reset_parameters()
-            elif isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding | Learnable2DInterpPosEmb | Router):
-                module.weight.normal_(0.0, std, generator=generator)
-                bias = getattr(module, "bias", None)
-                if bias is not None:
-                    bias.zero_()
+    def init_weights(self, seed: int) -> None:
+        """Draws every weight anew; see :func:`draw_weight`."""
+        for name, tensor in self.state_dict().items():
+            draw_weight(name, tensor, std=self.config.text_config.initializer_range, seed=seed)
+
+
+@torch.no_grad()
+def draw_weight(name: str, tensor: Tensor, *, std: float, seed: int) -> Tensor:
+    """Fills one tensor of a new model in place: matrices N(0, std²), norms 1, biases 0.
+
+    The numbers depend on the seed and the name alone, so a tensor is the same whatever is drawn before it.
+    """
+    if not name.endswith(".weight"):
+        return tensor.zero_()
+    if tensor.ndim == 1:
+        return tensor.fill_(1.0)
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    return tensor.normal_(0.0, std, generator=generator)

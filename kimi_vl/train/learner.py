@@ -56,14 +56,16 @@ class Learner(nn.Module):
             text, routings = self.text_loss(batch, merged)
             balance = sequence_balance_loss(routings, batch.lengths)
             loss = loss + self.text_weight * text + self.model.config.text_config.aux_loss_alpha * balance
-            figures |= {"text": float(text.detach()), "balance": float(balance.detach()), "busiest": busiest_share(routings)}
+            figures |= {
+                "text": float(text.detach()),
+                "balance": float(balance.detach()),
+                "busiest": busiest_share(routings),
+            }
         return Learned(loss, routings, figures)
 
     def reading_loss(self, batch: Batch, merged: list[Tensor]) -> Tensor:
         grids = [(int(h), int(w)) for h, w in batch.image_grid_hws.tolist()]
-        lines = [
-            (m, g, t) for m, g, t in zip(merged, grids, batch.written, strict=True) if t is not None
-        ]
+        lines = [(m, g, t) for m, g, t in zip(merged, grids, batch.written, strict=True) if t is not None]
         if not lines:
             return torch.zeros((), device=self.model.device)
         pictures, line_grids, texts = zip(*lines, strict=True)

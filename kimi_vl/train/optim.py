@@ -29,9 +29,7 @@ class MuonAdamW:
 
     def __init__(self, model: nn.Module, *, weight_decay: float = 0.1) -> None:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.masters = {
-            name: p.detach().to(torch.float32, copy=True) for name, p in self.parameters.items()
-        }
+        self.masters = {name: p.detach().to(torch.float32, copy=True) for name, p in self.parameters.items()}
         muon = [m for name, m in self.masters.items() if is_muon(name, m)]
         adamw = [m for name, m in self.masters.items() if not is_muon(name, m)]
         self._optimizers: list[torch.optim.Optimizer] = []
@@ -55,9 +53,7 @@ class MuonAdamW:
         """
         grads = {name: p.grad.float() for name, p in self.parameters.items() if p.grad is not None}
         norm = torch.nn.utils.get_total_norm(grads.values())
-        torch.nn.utils.clip_grads_with_norm_(
-            [self.parameters[name] for name in grads], max_norm, norm
-        )
+        torch.nn.utils.clip_grads_with_norm_([self.parameters[name] for name in grads], max_norm, norm)
         for name, master in self.masters.items():
             grad = self.parameters[name].grad
             master.grad = None if grad is None else grad.float()
@@ -84,7 +80,9 @@ class MuonAdamW:
         """Raises ``ValueError`` if the state belongs to other parameters."""
         missing = [name for name in self.masters if f"master.{name}" not in state]
         unknown = [
-            key for key in state if key.startswith("master.") and key.removeprefix("master.") not in self.masters
+            key
+            for key in state
+            if key.startswith("master.") and key.removeprefix("master.") not in self.masters
         ]
         if missing or unknown:
             raise ValueError(f"the optimizer's state lacks {missing} and does not know {unknown}")
