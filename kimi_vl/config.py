@@ -199,7 +199,7 @@ class KimiVLConfig:
         # transformers 5 writes the base into rope_parameters and the dtype into dtype
         if isinstance(text.get("rope_parameters"), Mapping) and "rope_theta" not in text:
             text = {**text, "rope_theta": text["rope_parameters"]["rope_theta"]}
-        top = {"torch_dtype": raw.get("torch_dtype") or raw.get("dtype") or cls.torch_dtype}
+        top: dict[str, Any] = {"torch_dtype": raw.get("torch_dtype") or raw.get("dtype") or cls.torch_dtype}
         if "media_placeholder_token_id" in raw:
             top["media_placeholder_token_id"] = raw["media_placeholder_token_id"]
         return cls(text_config=_pick(TextConfig, text), vision_config=_pick(MoonViTConfig, vision), **top)

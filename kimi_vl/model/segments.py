@@ -41,11 +41,11 @@ def segment_attention(
 
     outs: list[Tensor] = [q] * len(segments)
     for indices in of_length.values():
-        batch = [
+        n_q, n_k, n_v = (
             torch.stack([segments[i][part] for i in indices]).transpose(1, 2)  # [n, H, L, dim]
             for part in range(3)
-        ]
-        out = F.scaled_dot_product_attention(*batch, is_causal=causal, scale=scale).transpose(1, 2)
+        )
+        out = F.scaled_dot_product_attention(n_q, n_k, n_v, is_causal=causal, scale=scale).transpose(1, 2)
         for i, segment in zip(indices, out.unbind(0), strict=True):
             outs[i] = segment
     return torch.cat(outs)[..., :v_dim].to(dtype)

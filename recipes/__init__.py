@@ -1,0 +1,1 @@
+"""Recipes: whole trainings that start from nothing but package registries."""

@@ -1,0 +1,1 @@
+"""nano: the data (and recipe) of an 8M-parameter Kimi-VL that reads lines of text and names emoji."""

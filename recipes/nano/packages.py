@@ -1,0 +1,95 @@
+"""Package name -> unpacked folder under `.data/nano/packages/`.
+
+Comes in: names of npm and Debian packages. Goes out: folders. Every download is idempotent: a folder that is
+there is taken as it is, and one appears only when it is whole (unpacked beside, then renamed).
+Knows nothing of fonts, text or emoji.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+DATA = Path(__file__).resolve().parents[2] / ".data" / "nano"
+"""Where everything that was fetched or made from it lies (ignored by git)."""
+
+
+def folder(kind: str, name: str) -> Path:
+    """The place of one unpacked package; `kind` is "npm" or "deb"."""
+    return DATA / "packages" / kind / name.removeprefix("@").replace("/", "+")
+
+
+def version(kind: str, name: str) -> str:
+    """The version of an unpacked package."""
+    return str(json.loads((folder(kind, name) / "PACKAGE.json").read_text())["version"])
+
+
+def npm(name: str) -> Path:
+    """Unpack one npm package (its own files, no dependencies, no scripts)."""
+    target = folder("npm", name)
+    if target.exists():
+        return target
+    with _workplace(target) as work:
+        command = ["npm", "pack", "--silent", "--pack-destination", work, name]
+        _quietly(command, cwd=work)
+        (archive,) = Path(work).glob("*.tgz")
+        with tarfile.open(archive) as tar:
+            tar.extractall(Path(work) / "out", filter="data")
+        (top,) = (Path(work) / "out").iterdir()
+        package = json.loads((top / "package.json").read_text())
+        _finish(top, target, name=name, found=str(package["version"]))
+    return target
+
+
+def deb(name: str) -> Path:
+    """Unpack one Debian package; nothing is installed."""
+    target = folder("deb", name)
+    if target.exists():
+        return target
+    with _workplace(target) as work:
+        _quietly(["apt-get", "download", name], cwd=work)
+        (archive,) = Path(work).glob("*.deb")
+        _quietly(["dpkg-deb", "-x", str(archive), f"{work}/out"], cwd=work)
+        found = archive.name.split("_")[1].replace("%3a", ":")
+        _finish(Path(work) / "out", target, name=name, found=found)
+    return target
+
+
+def npm_all(names: Sequence[str]) -> list[Path]:
+    """Many npm packages at once: the client waits mostly for the network."""
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(npm, names))
+
+
+def deb_all(names: Sequence[str]) -> list[Path]:
+    """Many Debian packages at once."""
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(deb, names))
+
+
+def kebab(name: str) -> str:
+    """Any name as lower-case words joined by hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _workplace(target: Path) -> tempfile.TemporaryDirectory[str]:
+    # On the same file system as the target, so that the last step is one atomic rename.
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-")
+
+
+def _quietly(command: list[str], *, cwd: str) -> None:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[:3])} … failed: {done.stderr.strip()[-400:]}")
+
+
+def _finish(made: Path, target: Path, *, name: str, found: str) -> None:
+    (made / "PACKAGE.json").write_text(json.dumps({"name": name, "version": found}))
+    shutil.move(made, target)
+    print(f"  fetched {name} {found}", flush=True)

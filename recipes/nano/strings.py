@@ -1,0 +1,189 @@
+"""A seeded generator -> the text of one line: cut from a book, or made so that it must be read, not guessed.
+
+Knows nothing of fonts or pictures. `Random` is the standard library's, so that a draw costs no array.
+"""
+
+import calendar
+import string
+from random import Random
+from typing import Literal
+
+from recipes.nano.text import book
+
+# What a training line holds, with its share in per cent. Held-out lines are "cut" only.
+KINDS: dict[str, int] = {
+    "cut": 62,
+    "word": 8,
+    "number": 5,
+    "date": 3,
+    "price": 3,
+    "identifier": 5,
+    "address": 3,
+    "shouted": 4,
+    "shuffled": 3,
+    "characters": 4,
+}
+MONTHS = tuple(calendar.month_name)[1:]
+UNITS = ("%", "km", "kg", "cm", "mm", "ms", "GB", "MB", "kB", "Hz", "W", "V", "°C", "m", "s", "h", "px", "×")
+
+
+def line_text(random: Random, split: Literal["train", "heldout"], longest: int) -> str:
+    """One line of at most `longest` characters."""
+    kind = "cut" if split == "heldout" else random.choices(list(KINDS), list(KINDS.values()))[0]
+    text = _cut(random, split) if kind == "cut" else _MAKERS[kind](random)
+    if len(text) > longest:
+        text = text[:longest].rsplit(" ", 1)[0].strip() or text[:longest]
+    return text
+
+
+def _cut(random: Random, split: str) -> str:
+    """1 to 10 words in a row from a paragraph, most often 3 to 48 characters."""
+    paragraphs = book(split)
+    words = paragraphs[random.randrange(len(paragraphs))].split()
+    # The length is drawn first and in characters, since words differ much in length between the books.
+    wanted = random.choices((random.randint(3, 16), random.randint(16, 48), random.randint(48, 64)), (4, 5, 1))[0]
+    start = random.randrange(len(words))
+    taken: list[str] = []
+    for word in words[start : start + 10]:
+        if taken and len(" ".join([*taken, word])) > wanted:
+            break
+        taken.append(word)
+    return " ".join(taken)
+
+
+def _word(random: Random) -> str:
+    paragraphs = book("train")
+    return random.choice(paragraphs[random.randrange(len(paragraphs))].split())
+
+
+def _digits(random: Random, count: int) -> str:
+    return "".join(random.choices(string.digits, k=count))
+
+
+def _number(random: Random) -> str:
+    whole = str(random.randrange(10 ** random.randint(1, 8)))
+    match random.randrange(7):
+        case 0:
+            return whole
+        case 1:
+            return f"{int(whole):,}"
+        case 2:
+            return f"{random.uniform(-1000, 1000):.{random.randint(1, 4)}f}"
+        case 3:
+            return f"{whole} {random.choice(UNITS)}"
+        case 4:
+            return f"+{_digits(random, 2)} {_digits(random, 3)} {_digits(random, 4)}-{_digits(random, 3)}"
+        case 5:
+            return ".".join(str(random.randrange(256)) for _ in range(4))
+        case _:
+            left, right = random.randrange(200), random.randrange(200)
+            return f"{left} {random.choice('+-*/=<>×')} {right}"
+
+
+def _date(random: Random) -> str:
+    day, month, year = random.randint(1, 28), random.randrange(12), random.randint(1890, 2049)
+    clock = f"{random.randrange(24):02}:{random.randrange(60):02}"
+    return random.choice(
+        (
+            f"{day} {MONTHS[month]} {year}",
+            f"{MONTHS[month][:3]} {day}, {year}",
+            f"{year}-{month + 1:02}-{day:02}",
+            f"{day:02}/{month + 1:02}/{year}",
+            f"{day:02}.{month + 1:02}.{year % 100:02}",
+            clock,
+            f"{year}-{month + 1:02}-{day:02} {clock}:{random.randrange(60):02}",
+        )
+    )
+
+
+def _price(random: Random) -> str:
+    amount = f"{random.randrange(10 ** random.randint(1, 4)):,}.{_digits(random, 2)}"
+    name = _word(random).strip(".,;:()\"'“”").capitalize()
+    return random.choice(
+        (
+            f"${amount}",
+            f"€{amount}",
+            f"£{amount}",
+            f"{amount} €",
+            f"{amount} USD",
+            f"{name} ${amount}",
+            f"Total: {amount}",
+        )
+    )
+
+
+def _plain_word(random: Random) -> str:
+    word = "".join(c for c in _word(random).lower() if c in string.ascii_lowercase)
+    return word or random.choice(string.ascii_lowercase)
+
+
+def _identifier(random: Random) -> str:
+    words = [_plain_word(random) for _ in range(random.randint(1, 3))]
+    snake, camel = "_".join(words), words[0] + "".join(map(str.title, words[1:]))
+    return random.choice(
+        (
+            snake,
+            camel,
+            f"{snake}()",
+            f"{camel}.{words[-1]}({words[0]})",
+            f"{snake} = {random.randrange(1000)}",
+            f"--{'-'.join(words)}",
+            f"${snake.upper()}",
+            f"{words[0]}[{random.randrange(100)}]",
+            f"/{'/'.join(words)}.{random.choice(('py', 'txt', 'c', 'html', 'sh'))}",
+            f'<{words[0]} {words[-1]}="{_digits(random, 2)}">',
+            f"if {words[0]} != {words[-1]}:",
+            f"0x{random.randrange(16**8):08x}",
+        )
+    )
+
+
+def _address(random: Random) -> str:
+    name, place = _plain_word(random), _plain_word(random)
+    ending = random.choice(("com", "org", "net", "edu", "io", "de", "fr"))
+    return random.choice(
+        (
+            f"{name}@{place}.{ending}",
+            f"{name}.{_plain_word(random)}@{place}.{ending}",
+            f"{name}{random.randrange(100)}@{place}.{ending}",
+            f"www.{place}.{ending}",
+            f"https://{place}.{ending}/{name}",
+            f"@{name}",
+            f"#{name}",
+        )
+    )
+
+
+def _shouted(random: Random) -> str:
+    text = _cut(random, "train")[:36].strip()
+    return random.choice((text.upper(), text.upper(), text.title(), text.swapcase()))
+
+
+def _shuffled(random: Random) -> str:
+    """Words with their letters shuffled or in random case: spelling is no help here."""
+    letters = list(_plain_word(random) + random.choice((" ", "", "-", ".")) + _plain_word(random))
+    random.shuffle(letters)
+    text = "".join(c.upper() if random.random() < 0.3 else c for c in letters)
+    return " ".join(text.split()) or "x"
+
+
+def _characters(random: Random) -> str:
+    alphabet = random.choice(
+        (string.ascii_letters + string.digits, string.ascii_uppercase + string.digits, _PRINTABLE, _PRINTABLE)
+    )
+    groups = ("".join(random.choices(alphabet, k=random.randint(1, 8))) for _ in range(random.randint(1, 3)))
+    return " ".join(groups)
+
+
+_PRINTABLE = string.ascii_letters + string.digits + string.punctuation
+_MAKERS = {
+    "word": _word,
+    "number": _number,
+    "date": _date,
+    "price": _price,
+    "identifier": _identifier,
+    "address": _address,
+    "shouted": _shouted,
+    "shuffled": _shuffled,
+    "characters": _characters,
+}

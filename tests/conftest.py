@@ -1,0 +1,61 @@
+"""What several tests stand on: the golden files, and small random models that are unlike one another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from kimi_vl.checkpoint import load_model, read_config
+from kimi_vl.config import KimiVLConfig
+from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
+
+GOLDEN = Path(__file__).parent / "golden"
+GOLDEN_CONFIG = read_config(GOLDEN)
+
+# Half the size of the golden model, for tests that run it many times.
+SMALL_CONFIG = KimiVLConfig(
+    text_config=replace(
+        GOLDEN_CONFIG.text_config, vocab_size=64, bos_token_id=60, eos_token_id=61, pad_token_id=63
+    ),
+    vision_config=replace(GOLDEN_CONFIG.vision_config, init_pos_emb_height=4, init_pos_emb_width=6),
+    media_placeholder_token_id=59,
+    torch_dtype="float32",
+)
+
+
+def random_model(
+    seed: int = 0, *, config: KimiVLConfig = SMALL_CONFIG, std: float = 0.3, dtype: torch.dtype = torch.float32
+) -> KimiVLForConditionalGeneration:
+    """A model whose weights are large enough for every part to matter, the correction bias included."""
+    wide = replace(config, text_config=replace(config.text_config, initializer_range=std))
+    model = KimiVLForConditionalGeneration(wide)
+    model.init_weights(seed)
+    generator = torch.Generator().manual_seed(seed)
+    for name, buffer in model.named_buffers():
+        assert name.endswith("e_score_correction_bias")
+        buffer.normal_(0.0, 0.2, generator=generator)
+    return model.to(dtype).eval()
+
+
+def random_pixels(grids: list[tuple[int, int]], seed: int = 0, patch: int = 14) -> tuple[Tensor, Tensor]:
+    """Patches [L, 3, patch, patch] in -1 … 1 and grids [N, 2], as the processor gives them."""
+    patches = sum(h * w for h, w in grids)
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.rand(patches, 3, patch, patch, generator=generator) * 2 - 1
+    return pixels, torch.tensor(grids, dtype=torch.int64).reshape(-1, 2)
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, Tensor]:
+    return load_file(GOLDEN / "golden.safetensors")
+
+
+@pytest.fixture(scope="session")
+def golden_model() -> KimiVLForConditionalGeneration:
+    """Shared by all tests: none may change it."""
+    return load_model(GOLDEN)
