@@ -108,9 +108,7 @@ def render(
         raise ValueError("messages is empty: give at least one message")
     pictures = len(picture_sources(messages))
     if pictures != len(picture_tokens):
-        raise ValueError(
-            f"messages hold {pictures} pictures, but picture_tokens has {len(picture_tokens)} counts"
-        )
+        raise ValueError(f"messages hold {pictures} pictures, but picture_tokens has {len(picture_tokens)} counts")
     if any(count < 1 for count in picture_tokens):
         raise ValueError(f"picture_tokens must all be at least 1, not {list(picture_tokens)}")
 
@@ -206,9 +204,7 @@ def _parse_part(raw: Any, where: str) -> TextPart | PicturePart:
 def _parse_source(given: Mapping[str, Any], where: str) -> PictureSource:
     unknown = [key for key in given if key not in _PICTURE_KEYS and (key, given[key]) != ("text", "")]
     if unknown:
-        raise ValueError(
-            f"{where}.{unknown[0]} is not understood on a picture; allowed are {', '.join(_PICTURE_KEYS)}"
-        )
+        raise ValueError(f"{where}.{unknown[0]} is not understood on a picture; allowed are {', '.join(_PICTURE_KEYS)}")
     keys = [key for key in _SOURCES if key in given]
     if len(keys) != 1:
         has = f"has both {keys[0]} and {keys[1]}" if keys else "has no picture"

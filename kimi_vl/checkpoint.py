@@ -70,9 +70,7 @@ def load_model(
     return model.eval()
 
 
-def save_model(
-    model: KimiVLForConditionalGeneration, folder: Path, *, shard_bytes: int = SHARD_BYTES
-) -> None:
+def save_model(model: KimiVLForConditionalGeneration, folder: Path, *, shard_bytes: int = SHARD_BYTES) -> None:
     """Writes config and weights in the official layout; an earlier checkpoint there is replaced when all is written.
 
     Raises: ``ValueError`` if ``folder`` is a file.
@@ -265,9 +263,7 @@ def _check_names(folder: Path, wanted: set[str], found: set[str]) -> None:
         )
 
 
-def _place(
-    model: nn.Module, name: str, tensor: Tensor, dtype: torch.dtype, device: str | torch.device
-) -> None:
+def _place(model: nn.Module, name: str, tensor: Tensor, dtype: torch.dtype, device: str | torch.device) -> None:
     owner_name, _, leaf = name.rpartition(".")
     owner = model.get_submodule(owner_name)
     tensor = tensor.to(device=device, dtype=_dtype_of(name, dtype))

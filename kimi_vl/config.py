@@ -50,9 +50,7 @@ class MoonViTConfig:
                 "head size divisible by 4, since half of each head's pairs turn with x and half with y"
             )
         if len(self.merge_kernel_size) != 2 or min(self.merge_kernel_size) < 1:
-            raise ValueError(
-                f"config.json: merge_kernel_size must be two numbers, not {self.merge_kernel_size!r}"
-            )
+            raise ValueError(f"config.json: merge_kernel_size must be two numbers, not {self.merge_kernel_size!r}")
 
     @property
     def head_dim(self) -> int:
@@ -171,9 +169,7 @@ class KimiVLConfig:
                 f"is outside the vocabulary of {self.text_config.vocab_size}"
             )
         if self.torch_dtype not in ("float32", "bfloat16", "float16"):
-            raise ValueError(
-                f"config.json: torch_dtype must be float32, bfloat16 or float16, not {self.torch_dtype!r}"
-            )
+            raise ValueError(f"config.json: torch_dtype must be float32, bfloat16 or float16, not {self.torch_dtype!r}")
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> KimiVLConfig:
@@ -190,9 +186,7 @@ class KimiVLConfig:
             value = text.get(name, only)
             if value != only:
                 raise ValueError(f"config.json: {name}={value!r} is not supported, only {only!r}")
-        if text.get("num_key_value_heads", text.get("num_attention_heads")) != text.get(
-            "num_attention_heads"
-        ):
+        if text.get("num_key_value_heads", text.get("num_attention_heads")) != text.get("num_attention_heads"):
             raise ValueError("config.json: num_key_value_heads must equal num_attention_heads")
         if "merge_kernel_size" in vision:
             vision = {**vision, "merge_kernel_size": tuple(vision["merge_kernel_size"])}

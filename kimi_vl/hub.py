@@ -25,9 +25,7 @@ PROCESSOR_FILES = ("preprocessor_config.json", "tiktoken.model", "tokenizer_conf
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def resolve(
-    name: str | Path, files: Sequence[str], *, revision: str | None = None, offline: bool = False
-) -> Path:
+def resolve(name: str | Path, files: Sequence[str], *, revision: str | None = None, offline: bool = False) -> Path:
     """The folder of a model.
 
     Args:
@@ -64,9 +62,7 @@ def _download(repo: str, files: Sequence[str], revision: str | None, offline: bo
 
     at = f"{repo} at revision {revision}" if revision else repo
     try:
-        return Path(
-            snapshot_download(repo, revision=revision, allow_patterns=list(files), local_files_only=offline)
-        )
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(files), local_files_only=offline))
     except GatedRepoError as error:
         raise ValueError(f"{at} needs its terms accepted on the hub and a token (`hf auth login`)") from error
     except RepositoryNotFoundError as error:
@@ -76,7 +72,5 @@ def _download(repo: str, files: Sequence[str], revision: str | None, offline: bo
     except HFValidationError as error:
         raise ValueError(f"{repo!r} is no hub id, and there is no folder of that name") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        way_out = (
-            "run once without offline mode" if offline else "check the connection, or give a local folder"
-        )
+        way_out = "run once without offline mode" if offline else "check the connection, or give a local folder"
         raise ValueError(f"{at} is not on this machine and was not downloaded: {way_out}") from error

@@ -95,18 +95,14 @@ def _named_bytes(source: bytes | str | Path, limits: PictureLimits) -> tuple[str
     if isinstance(source, Path):
         return _short(str(source)), _read_file(source, limits)
     if not isinstance(source, str):
-        raise ValueError(
-            f"a picture is bytes, a path, a data URL or a PIL picture, not {type(source).__name__}"
-        )
+        raise ValueError(f"a picture is bytes, a path, a data URL or a PIL picture, not {type(source).__name__}")
     text = source.strip()
     if not text:
         raise ValueError("picture: the text is empty")
     if text[:5].lower() == "data:":
         return "data URL", _read_data_url(text, limits)
     if url := re.match(r"([a-z][a-z0-9+.-]*)://", text[:40], re.IGNORECASE):
-        raise ValueError(
-            f"{text[:40]}…: {url[1]} URLs are not fetched here; download the picture and pass its path"
-        )
+        raise ValueError(f"{text[:40]}…: {url[1]} URLs are not fetched here; download the picture and pass its path")
     try:
         return _short(source), _read_file(Path(source), limits)
     except ValueError as error:

@@ -37,20 +37,14 @@ class ImageProcessorConfig:
     def __post_init__(self) -> None:
         for name in ("patch_size", "in_token_limit"):
             if not _is_count(getattr(self, name)):
-                raise ValueError(
-                    f"{_FILE}: {name} must be a whole number of at least 1, not {getattr(self, name)!r}"
-                )
+                raise ValueError(f"{_FILE}: {name} must be a whole number of at least 1, not {getattr(self, name)!r}")
         if len(self.merge_kernel_size) != 2 or not all(map(_is_count, self.merge_kernel_size)):
-            raise ValueError(
-                f"{_FILE}: merge_kernel_size must be two numbers, not {self.merge_kernel_size!r}"
-            )
+            raise ValueError(f"{_FILE}: merge_kernel_size must be two numbers, not {self.merge_kernel_size!r}")
         if not isinstance(self.pad_input, bool):
             raise ValueError(f"{_FILE}: pad_input must be true or false, not {self.pad_input!r}")
         for name in ("image_mean", "image_std"):
             value = getattr(self, name)
-            if len(value) != 3 or not all(
-                isinstance(part, int | float) and math.isfinite(part) for part in value
-            ):
+            if len(value) != 3 or not all(isinstance(part, int | float) and math.isfinite(part) for part in value):
                 raise ValueError(f"{_FILE}: {name} must be three numbers, not {value!r}")
         if min(self.image_std) <= 0:
             raise ValueError(f"{_FILE}: image_std must be above 0, not {self.image_std!r}")
@@ -70,9 +64,7 @@ class ImageProcessorConfig:
             raise ValueError(f"{_FILE}: image_processor_type is {kind!r}, not 'KimiVLImageProcessor'")
         for name in ("pad_input", "image_mean", "image_std"):
             if name not in raw:
-                raise ValueError(
-                    f"{_FILE}: {name} is missing; the released models have {getattr(cls, name)!r}"
-                )
+                raise ValueError(f"{_FILE}: {name} is missing; the released models have {getattr(cls, name)!r}")
         known: dict[str, Any] = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
         for name in ("merge_kernel_size", "image_mean", "image_std"):
             if not isinstance(known.get(name, ()), list | tuple):

@@ -29,9 +29,7 @@ class ModelInputs:
 
     input_ids: torch.Tensor  # (T,) int64
     answer_mask: torch.Tensor  # (T,) bool, true on the tokens that a training loss may see
-    pixel_values: (
-        torch.Tensor | None
-    )  # (L, 3, P, P) float32, the pictures one after the other; None without any
+    pixel_values: torch.Tensor | None  # (L, 3, P, P) float32, the pictures one after the other; None without any
     image_grid_hws: torch.Tensor  # (N, 2) int64, patches down and across
     text_tokens: int  # all tokens but the placeholders
     image_tokens: int  # placeholders, one for each merged patch

@@ -197,9 +197,7 @@ class Tokenizer:
         flags = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
         ends = {"[BOS]", "[EOS]", "[UNK]", "[PAD]"}
         return {
-            "added_tokens_decoder": {
-                str(i): {"content": name, **flags, "special": True} for i, name in named.items()
-            },
+            "added_tokens_decoder": {str(i): {"content": name, **flags, "special": True} for i, name in named.items()},
             "additional_special_tokens": [name for name in named.values() if name not in ends],
             "auto_map": {"AutoTokenizer": [_OFFICIAL_CLASS, None]},
             "bos_token": "[BOS]",

@@ -51,6 +51,14 @@ def counting(ids: Tensor) -> Tensor:
     return torch.arange(ids.shape[1]).expand_as(ids)
 
 
+def gap_logits(model: Model, golden: Golden) -> Tensor:
+    """The oracle (transformers 5) reads a jump in positions as the start of another packed sequence; so do we here."""
+    ids, places = golden["text.input_ids"], golden["text.position_ids_gap"]
+    lengths = [9, 8] * len(ids)
+    states = model.hidden(model.embed(ids.flatten()), places.flatten(), lengths).states
+    return model.language_model.lm_head(states).unflatten(0, tuple(ids.shape))
+
+
 def after_layers(model: Model, golden: Golden, count: int) -> Tensor:
     decoder, ids = model.language_model.model, golden["text.input_ids"]
     x = decoder.embed_tokens(ids.flatten())
@@ -110,9 +118,7 @@ def features(model: Model, golden: Golden) -> Tensor:
 
 
 def merged(model: Model, golden: Golden) -> Tensor:
-    return torch.cat(
-        model.vision_tower(golden["vision.pixel_values_f16"].float(), golden["vision.grid_hws"])
-    )
+    return torch.cat(model.vision_tower(golden["vision.pixel_values_f16"].float(), golden["vision.grid_hws"]))
 
 
 def grids(golden: Golden) -> list[tuple[int, int]]:
@@ -178,7 +184,7 @@ OURS: dict[str, tuple[Callable[[Model, Golden], Tensor], float]] = {
         lambda m, g: text_logits(m, g["text.input_ids"], counting(g["text.input_ids"]) + 100_000),
         3e-3,
     ),
-    "text.logits_gap": (lambda m, g: text_logits(m, g["text.input_ids"], g["text.position_ids_gap"]), 3e-3),
+    "text.logits_gap": (gap_logits, 3e-3),
     "text.greedy_12": (lambda m, g: greedy(m, g["text.input_ids"][0], 12), 0),
     "pad.position_ids": (lambda m, g: positions(g, "pad"), 0),
     "pad.logits_row0_valid": (lambda m, g: packed_row(m, g, "pad", 0), 2e-4),

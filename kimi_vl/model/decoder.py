@@ -38,9 +38,7 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(
-        self, x: Tensor, angles: Tensor, context: Sequence[int] | LatentCache
-    ) -> tuple[Tensor, Routing | None]:
+    def forward(self, x: Tensor, angles: Tensor, context: Sequence[int] | LatentCache) -> tuple[Tensor, Routing | None]:
         normed = self.input_layernorm(x)
         if isinstance(context, LatentCache):
             x = x + self.self_attn.attend_cached(normed, angles, context, self.index)

@@ -13,9 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def segment_attention(
-    q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *, scale: float, causal: bool
-) -> Tensor:
+def segment_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *, scale: float, causal: bool) -> Tensor:
     """Attention of every segment to itself.
 
     Args:

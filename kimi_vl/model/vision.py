@@ -171,9 +171,7 @@ class MoonViT(nn.Module):
                 raise ValueError(f"image_grid_hws: {h}x{w} patches cannot be merged {kh}x{kw}")
         patches = sum(h * w for h, w in grids)
         if patches != pixel_values.shape[0]:
-            raise ValueError(
-                f"image_grid_hws: the grids hold {patches} patches, pixel_values {pixel_values.shape[0]}"
-            )
+            raise ValueError(f"image_grid_hws: the grids hold {patches} patches, pixel_values {pixel_values.shape[0]}")
         return grids
 
 

@@ -38,9 +38,7 @@ def sequence_balance_loss(routings: Sequence[Routing], lengths: Sequence[int]) -
 
 
 @torch.no_grad()
-def update_correction_bias(
-    model: KimiVLForConditionalGeneration, routings: Sequence[Routing], rate: float
-) -> None:
+def update_correction_bias(model: KimiVLForConditionalGeneration, routings: Sequence[Routing], rate: float) -> None:
     """Moves each layer's bias by ``rate`` towards the experts that got less than their share."""
     for moe, routing in zip(moe_layers(model), routings, strict=True):
         load = routing.load.float()

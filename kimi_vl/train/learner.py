@@ -33,9 +33,7 @@ class Learner(nn.Module):
     A ``text_weight`` of 0 leaves the decoder out altogether, a ``reading_weight`` of 0 the reading head.
     """
 
-    def __init__(
-        self, model: KimiVLForConditionalGeneration, *, text_weight: float, reading_weight: float
-    ) -> None:
+    def __init__(self, model: KimiVLForConditionalGeneration, *, text_weight: float, reading_weight: float) -> None:
         super().__init__()
         self.model = model
         self.reader = ReadingHead(model.config.vision_config).to(model.dtype)

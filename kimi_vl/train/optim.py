@@ -35,9 +35,7 @@ class MuonAdamW:
         self._optimizers: list[torch.optim.Optimizer] = []
         if muon:
             self._optimizers.append(
-                torch.optim.Muon(
-                    muon, lr=0.0, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-                )
+                torch.optim.Muon(muon, lr=0.0, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
             )
         if adamw:
             self._optimizers.append(
@@ -80,9 +78,7 @@ class MuonAdamW:
         """Raises ``ValueError`` if the state belongs to other parameters."""
         missing = [name for name in self.masters if f"master.{name}" not in state]
         unknown = [
-            key
-            for key in state
-            if key.startswith("master.") and key.removeprefix("master.") not in self.masters
+            key for key in state if key.startswith("master.") and key.removeprefix("master.") not in self.masters
         ]
         if missing or unknown:
             raise ValueError(f"the optimizer's state lacks {missing} and does not know {unknown}")

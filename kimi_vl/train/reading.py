@@ -38,9 +38,7 @@ class ReadingHead(nn.Module):
         guesses = self.proj(columns.flatten(0, 1)).unflatten(-1, (FRAMES_PER_COLUMN, -1))
         return guesses.flatten(0, 1).float().log_softmax(-1)
 
-    def loss(
-        self, merged: Sequence[Tensor], grids: Sequence[tuple[int, int]], texts: Sequence[str]
-    ) -> Tensor:
+    def loss(self, merged: Sequence[Tensor], grids: Sequence[tuple[int, int]], texts: Sequence[str]) -> Tensor:
         """CTC loss per character, over pictures of single lines and what is written on them: scalar float32."""
         frames = [self(picture, grid) for picture, grid in zip(merged, grids, strict=True)]
         counts = torch.tensor([len(f) for f in frames])

@@ -18,7 +18,8 @@ from recipes.nano.fonts import Split, faces
 from recipes.nano.paper import as_jpeg, background, paper_and_pen
 from recipes.nano.strings import line_text
 
-WIDEST = 560
+WIDEST = 784
+LONGEST = 80
 LOW, HIGH = 28, 56
 # Code faces draw "!=" or "=>" as one sign by contextual alternates, and then the letters are not to be seen.
 FEATURES = ["-calt"]
@@ -46,13 +47,13 @@ class _Look:
     underline: bool
 
 
-def line_sample(seed: int, index: int, split: Split) -> LineSample:
-    """The line of this seed and index; the same on every call."""
+def line_sample(seed: int, index: int, split: Split, *, longest: int = LONGEST) -> LineSample:
+    """The line of this seed and index, of at most ``longest`` characters; the same on every call."""
     random = Random(f"line/{seed}/{split}/{index}")
     look = _look(random)
     found, weights = faces(split)
     face = random.choices(found, cum_weights=weights)[0]
-    text = line_text(random, split, longest=64)
+    text = line_text(random, split, longest)
     ink, text = _ink(face.path, text, look)
     ink = _bent(ink, look)
     ink = _framed(random, ink, look)

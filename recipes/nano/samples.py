@@ -18,12 +18,15 @@ from kimi_vl.tokenizer import Tokenizer
 from kimi_vl.train.packing import Sample
 from recipes.nano import questions
 from recipes.nano.fonts import Split
-from recipes.nano.lines import line_sample
+from recipes.nano.lines import LONGEST, line_sample
 from recipes.nano.scenes import SceneSample
 from recipes.nano.text import book
 
 PICTURES = ImageProcessorConfig()
 LONGEST_TEXT = 96  # tokens
+# Where to look is learned sooner, and far more cheaply, from short lines.
+SHORT_LINE = 32  # characters
+SHORT_UNTIL = 100_000  # samples of the run
 
 
 @cache
@@ -33,7 +36,7 @@ def processor() -> KimiVLProcessor:
 
 def line_reading(seed: int, index: int) -> Sample:
     """A line of text for the tower alone: no question, no answer."""
-    line = line_sample(seed, index, "train")
+    line = line_sample(seed, index, "train", longest=SHORT_LINE)
     pixel_values, grid = patchify(line.image, PICTURES)
     return Sample(
         input_ids=torch.zeros(1, dtype=torch.int64),
@@ -46,7 +49,8 @@ def line_reading(seed: int, index: int) -> Sample:
 
 def line_answering(seed: int, index: int) -> Sample:
     """A line of text, and the answer that reads it."""
-    line = line_sample(seed, index, "train")
+    longest = SHORT_LINE if index < SHORT_UNTIL else LONGEST
+    line = line_sample(seed, index, "train", longest=longest)
     question = Random(f"question/{seed}/{index}").choice(questions.READ)
     return asked(line.image, question, line.text, written=line.text)
 

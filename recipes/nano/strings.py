@@ -30,25 +30,33 @@ UNITS = ("%", "km", "kg", "cm", "mm", "ms", "GB", "MB", "kB", "Hz", "W", "V", "Â
 def line_text(random: Random, split: Literal["train", "heldout"], longest: int) -> str:
     """One line of at most `longest` characters."""
     kind = "cut" if split == "heldout" else random.choices(list(KINDS), list(KINDS.values()))[0]
-    text = _cut(random, split) if kind == "cut" else _MAKERS[kind](random)
+    text = _cut(random, split, longest) if kind == "cut" else _MAKERS[kind](random)
     if len(text) > longest:
         text = text[:longest].rsplit(" ", 1)[0].strip() or text[:longest]
     return text
 
 
-def _cut(random: Random, split: str) -> str:
-    """1 to 10 words in a row from a paragraph, most often 3 to 48 characters."""
+def _cut(random: Random, split: str, longest: int) -> str:
+    """Words in a row from a paragraph, up to a length drawn beforehand."""
     paragraphs = book(split)
-    words = paragraphs[random.randrange(len(paragraphs))].split()
-    # The length is drawn first and in characters, since words differ much in length between the books.
-    wanted = random.choices((random.randint(3, 16), random.randint(16, 48), random.randint(48, 64)), (4, 5, 1))[0]
-    start = random.randrange(len(words))
-    taken: list[str] = []
-    for word in words[start : start + 10]:
-        if taken and len(" ".join([*taken, word])) > wanted:
-            break
-        taken.append(word)
-    return " ".join(taken)
+    # The length is drawn in characters, since words differ much in length between the books.
+    if split == "heldout":
+        wanted, shortest = random.randint(16, 64), 8
+    else:
+        wanted = random.choices((random.randint(3, 16), random.randint(16, 48), random.randint(48, 80)), (3, 5, 2))[0]
+        shortest = 1
+    wanted = min(wanted, longest)
+    while True:
+        words = paragraphs[random.randrange(len(paragraphs))].split()
+        start = random.randrange(max(1, len(words) - wanted // 8))
+        taken: list[str] = []
+        for word in words[start:]:
+            if taken and len(" ".join([*taken, word])) > wanted:
+                break
+            taken.append(word)
+        text = " ".join(taken)
+        if len(text) >= shortest:
+            return text
 
 
 def _word(random: Random) -> str:
@@ -155,7 +163,7 @@ def _address(random: Random) -> str:
 
 
 def _shouted(random: Random) -> str:
-    text = _cut(random, "train")[:36].strip()
+    text = _cut(random, "train", 36)
     return random.choice((text.upper(), text.upper(), text.title(), text.swapcase()))
 
 

@@ -74,9 +74,7 @@ STAGES: dict[str, Callable[[int], None]] = {"reading": reading, "answering": ans
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=list(STAGES))
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
