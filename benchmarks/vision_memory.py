@@ -21,22 +21,19 @@ import torch
 from kimi_vl.config import a3b
 from kimi_vl.model.vision import MoonViT
 
-GRID = (64, 64)  # 896 x 896 pixels
 
-
-def peak_extra_bytes(pictures: int, layers: int) -> int:
+def peak_extra_bytes(pictures: int, layers: int, side: int) -> int:
     """What one forward adds to this process at its worst moment."""
     config = replace(a3b().vision_config, num_hidden_layers=layers)
     with torch.inference_mode():
         tower = MoonViT(config).to(torch.bfloat16)
         for parameter in tower.parameters():
             parameter.normal_(0.0, 0.02)
-        patches = GRID[0] * GRID[1]
-        pixels = torch.randn(pictures * patches, 3, config.patch_size, config.patch_size, dtype=torch.bfloat16)
+        pixels = torch.randn(pictures * side * side, 3, config.patch_size, config.patch_size, dtype=torch.bfloat16)
         tower(pixels[:4], torch.tensor([(2, 2)]))  # what the libraries allocate once
         _forget_peak()
         before = _status("VmRSS")
-        tower(pixels, torch.tensor([GRID] * pictures))
+        tower(pixels, torch.tensor([(side, side)] * pictures))
         return _status("VmHWM") - before
 
 
@@ -52,17 +49,19 @@ def _status(field: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=27)
+    parser.add_argument("--side", type=int, default=64, help="patches of 14 pixels across and down")
     parser.add_argument("--pictures", type=int, nargs="+", default=[1, 4])
     options = parser.parse_args()
     if len(options.pictures) == 1:
         began = time.perf_counter()
-        extra = peak_extra_bytes(options.pictures[0], options.layers)
+        extra = peak_extra_bytes(options.pictures[0], options.layers, options.side)
         print(f"{options.pictures[0]} pictures: {extra} bytes, {time.perf_counter() - began:.0f} s", flush=True)
         return
     # Every large tensor comes from the system and goes back to it, so resident memory is what is alive.
     settled = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     for count in options.pictures:
-        command = [sys.executable, __file__, "--layers", str(options.layers), "--pictures", str(count)]
+        command = [sys.executable, __file__, "--layers", str(options.layers)]
+        command += ["--side", str(options.side), "--pictures", str(count)]
         subprocess.run(command, env=settled, check=True)
 
 

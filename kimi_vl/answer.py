@@ -150,7 +150,9 @@ class Reply:
         self._inputs = processor(messages)
         self._ids = model.stream(self._inputs, params)
         self._decoder = StreamDecoder(processor.tokenizer)
-        self._prepared = time.perf_counter()
+        self._prepared = self._first = time.perf_counter()
+        self._pieces: list[str] = []
+        self._count = 0
         self._answer: Answer | None = None
 
     @property
@@ -163,30 +165,30 @@ class Reply:
         return self._answer
 
     def __iter__(self) -> Iterator[str]:
-        pieces: list[str] = []
-        count = 0
+        """The pieces that have not been given yet: an iteration that was left goes on where it was."""
+        if self._answer is not None:
+            return
         finish: FinishReason = "length"
-        first = self._prepared
         for token in self._ids:
-            count += 1
-            first = time.perf_counter() if count == 1 else first
+            self._count += 1
+            self._first = time.perf_counter() if self._count == 1 else self._first
             if token in self._inputs.end_ids:
                 finish = "stop"
                 break
-            piece = self._decoder.push(token)
-            if piece:
-                pieces.append(piece)
+            if piece := self._decoder.push(token):
+                self._pieces.append(piece)
                 yield piece
         if rest := self._decoder.flush():
-            pieces.append(rest)
-            yield rest
+            self._pieces.append(rest)
         self._answer = Answer(
-            text="".join(pieces),
+            text="".join(self._pieces),
             finish_reason=finish,
-            usage=Usage(self._inputs.text_tokens, self._inputs.image_tokens, count),
+            usage=Usage(self._inputs.text_tokens, self._inputs.image_tokens, self._count),
             timings=Timings(
                 preparing=self._prepared - self._began,
-                first_token=first - self._prepared,
-                generating=time.perf_counter() - first,
+                first_token=self._first - self._prepared,
+                generating=time.perf_counter() - self._first,
             ),
         )
+        if rest:
+            yield rest

@@ -229,8 +229,9 @@ def _locate(folder: Path) -> dict[str, str]:
     index = folder / _INDEX
     if index.exists():
         weight_map = _read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise ValueError(f"{index} has no weight_map")
+        # A file's name alone: an index from elsewhere never leads out of its folder.
+        if not isinstance(weight_map, dict) or not all(map(_is_file_name, weight_map.values())):
+            raise ValueError(f"{index} has no weight_map from tensors to files of this folder")
         files = sorted(set(weight_map.values()))
         absent = [file for file in files if not (folder / file).is_file()]
         if absent:
@@ -280,6 +281,10 @@ def _opened(path: Path) -> Iterator[Any]:
             yield shard
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _is_file_name(value: object) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\")
 
 
 def _by_file(where: Mapping[str, str]) -> dict[str, list[str]]:

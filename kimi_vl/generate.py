@@ -44,7 +44,8 @@ def sampling_probabilities(logits: Tensor, params: SamplingParams) -> Tensor:
     Top-p keeps the likeliest tokens until their mass reaches ``top_p``, the one that crosses it included (Holtzman
     et al., arXiv 1904.09751). Temperature must be above 0.
     """
-    probabilities = (logits.float() / params.temperature).softmax(-1)
+    logits = logits.double()  # a temperature just above 0 makes no overflow of what remains
+    probabilities = ((logits - logits.max()) / params.temperature).softmax(-1).float()
     if params.top_p < 1.0:
         ordered, order = probabilities.sort(descending=True)
         beyond = ordered.cumsum(-1) - ordered >= params.top_p

@@ -37,7 +37,7 @@ def resolve(name: str | Path, files: Sequence[str], *, revision: str | None = No
     Raises: ``ValueError`` if there is no such folder, id or revision, or the hub cannot be reached.
     """
     folder = NANO if str(name) == "nano" else Path(name)
-    if folder.is_dir():
+    if str(name) and folder.is_dir():
         if revision is not None:
             raise ValueError(f"{name} is a folder and has no revision {revision!r}: leave revision out")
         return folder
@@ -60,6 +60,9 @@ def _download(repo: str, files: Sequence[str], revision: str | None, offline: bo
         RevisionNotFoundError,
     )
 
+    # The library has changed its HTTP client before; its own error stands on that client's most general one.
+    client_errors = [base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)]
+    lost: tuple[type[Exception], ...] = (LocalEntryNotFoundError, OSError, *client_errors)
     at = f"{repo} at revision {revision}" if revision else repo
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(files), local_files_only=offline))
@@ -71,6 +74,6 @@ def _download(repo: str, files: Sequence[str], revision: str | None, offline: bo
         raise ValueError(f"there is no {at} on the hub") from error
     except HFValidationError as error:
         raise ValueError(f"{repo!r} is no hub id, and there is no folder of that name") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except lost as error:
         way_out = "run once without offline mode" if offline else "check the connection, or give a local folder"
         raise ValueError(f"{at} is not on this machine and was not downloaded: {way_out}") from error

@@ -176,11 +176,17 @@ def test_absorbed_equals_plain(new: int, old: int, seed: int) -> None:
     assert_close(attn.absorbed(*queries, *latents), attn.plain(*queries, *latents))
 
 
-def test_absorbing_pays_where_it_does_less_work() -> None:
-    """Multiplications of both forms by the report's sizes, counted for one query and for many."""
-    attn = MultiHeadLatentAttention(KimiVLConfig().text_config)
-    assert attn.absorbing_pays(1)
-    assert not attn.absorbing_pays(1024)
+@given(new=st.integers(1, 2000))
+@settings(max_examples=50)
+def test_absorbing_pays_where_it_multiplies_less(new: int) -> None:
+    """Multiplications of one head at the report's sizes, counted out for a long past."""
+    text = KimiVLConfig().text_config
+    rank, rope, nope, v = text.kv_lora_rank, text.qk_rope_head_dim, text.qk_nope_head_dim, text.v_head_dim
+    keys = 10**7
+    plain = keys * rank * (nope + v) + new * keys * (nope + rope + v)
+    absorbed = new * nope * rank + new * keys * (rank + rope + rank) + new * rank * v
+    with torch.device("meta"):
+        assert MultiHeadLatentAttention(text).absorbing_pays(new) == (absorbed < plain)
 
 
 # --- several sequences and pictures ----------------------------------------------------------------------------

@@ -155,13 +155,16 @@ class MoonViT(nn.Module):
         grids = self.check_grids(pixel_values, image_grid_hws)
         merged: list[Tensor] = []
         for patches, some in _passes(pixel_values, grids):
-            x = self.encoder(self.patch_embed(patches, some), some)
-            pictures = x.split([h * w for h, w in some])
-            merged += [
-                merge_patches(picture, grid, self.merge_kernel_size)
-                for picture, grid in zip(pictures, some, strict=True)
-            ]
+            merged += self.encode(patches, some)
         return merged
+
+    def encode(self, pixel_values: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
+        """One pass. Only what it returns outlives it, so that the next pass finds the memory free."""
+        x = self.encoder(self.patch_embed(pixel_values, grids), grids)
+        pictures = x.split([h * w for h, w in grids])
+        return [
+            merge_patches(picture, grid, self.merge_kernel_size) for picture, grid in zip(pictures, grids, strict=True)
+        ]
 
     def check_grids(self, pixel_values: Tensor, image_grid_hws: Tensor) -> list[Grid]:
         grids = [(int(h), int(w)) for h, w in image_grid_hws.tolist()]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.moe import MoE, Routing
+from kimi_vl.train import parallel
 
 
 def sequence_balance_loss(routings: Sequence[Routing], lengths: Sequence[int]) -> Tensor:
@@ -41,7 +42,7 @@ def sequence_balance_loss(routings: Sequence[Routing], lengths: Sequence[int]) -
 def update_correction_bias(model: KimiVLForConditionalGeneration, routings: Sequence[Routing], rate: float) -> None:
     """Moves each layer's bias by ``rate`` towards the experts that got less than their share."""
     for moe, routing in zip(moe_layers(model), routings, strict=True):
-        load = routing.load.float()
+        load = parallel.total(routing.load).float()
         moe.gate.e_score_correction_bias += rate * torch.sign(load.mean() - load)
 
 

@@ -13,6 +13,7 @@ from random import Random
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from kimi_vl.train import parallel
 from kimi_vl.train.packing import Batch, Sample, pack
 
 
@@ -32,6 +33,7 @@ class Mixture(Dataset[Batch]):
         if not sources or min(source.weight for source in sources) <= 0:
             raise ValueError("a mixture needs sources, each with a weight above zero")
         self.sources, self.seed, self.batch_size = list(sources), seed, batch_size
+        self.rank, self.world_size = parallel.rank(), parallel.world_size()
 
     def sample(self, index: int) -> Sample:
         weights = [source.weight for source in self.sources]
@@ -39,8 +41,9 @@ class Mixture(Dataset[Batch]):
         return source.draw(self.seed, index)
 
     def __getitem__(self, number: int) -> Batch:
+        """This process's share of the batch: every ``world_size``-th sample of it."""
         first = number * self.batch_size
-        return pack([self.sample(i) for i in range(first, first + self.batch_size)])
+        return pack([self.sample(i) for i in range(first + self.rank, first + self.batch_size, self.world_size)])
 
     def batches(self, start: int, stop: int, *, workers: int) -> Iterator[Batch]:
         """Batches ``start`` to ``stop``, drawn ahead in ``workers`` processes."""

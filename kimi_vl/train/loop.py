@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from kimi_vl.train import parallel
 from kimi_vl.train.balance import update_correction_bias
 from kimi_vl.train.data import Mixture
 from kimi_vl.train.learner import Learner
@@ -42,7 +43,8 @@ def train(
 ) -> None:
     """Trains until ``schedule.steps``, from ``folder/state.safetensors`` if there is one.
 
-    Logs one JSON object per step to ``folder/log.jsonl``. Only parameters that require gradients move.
+    Logs one JSON object per step to ``folder/log.jsonl``. Only parameters that require gradients move. Of several
+    processes, the first logs (its own share's losses) and saves.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "state.safetensors"
@@ -55,12 +57,15 @@ def train(
         for step, batch in enumerate(data.batches(start, schedule.steps, workers=workers), start):
             learned = learner(batch)
             learned.loss.backward()
+            parallel.average_gradients(optimizer.parameters.values())
             lr = warmup_stable_decay(
                 step, peak=schedule.peak, warmup=schedule.warmup, total=schedule.steps, decay=schedule.decay
             )
             norm = optimizer.step(lr)
             if learned.routings:
                 update_correction_bias(learner.model, learned.routings, schedule.balance_rate)
+            if parallel.rank():
+                continue
             seconds = time.monotonic() - began
             line = {"step": step + 1, "lr": lr, "grad_norm": norm, "seconds": seconds, **learned.figures}
             print(json.dumps(line), file=log, flush=True)

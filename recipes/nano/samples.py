@@ -26,7 +26,7 @@ PICTURES = ImageProcessorConfig()
 LONGEST_TEXT = 96  # tokens
 # Where to look is learned sooner, and far more cheaply, from short lines.
 SHORT_LINE = 32  # characters
-SHORT_UNTIL = 100_000  # samples of the run
+SHORT_UNTIL = 150_000  # samples of the run
 
 
 @cache
@@ -36,7 +36,8 @@ def processor() -> KimiVLProcessor:
 
 def line_reading(seed: int, index: int) -> Sample:
     """A line of text for the tower alone: no question, no answer."""
-    line = line_sample(seed, index, "train", longest=SHORT_LINE)
+    longest = SHORT_LINE if index < SHORT_UNTIL else LONGEST
+    line = line_sample(seed, index, "train", longest=longest)
     pixel_values, grid = patchify(line.image, PICTURES)
     return Sample(
         input_ids=torch.zeros(1, dtype=torch.int64),

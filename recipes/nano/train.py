@@ -1,7 +1,8 @@
 """Trains nano from random weights, in two stages, on one or two CPU cores.
 
-    python -m recipes.nano.train reading      MoonViT alone learns to spell lines of text (CTC)
-    python -m recipes.nano.train answering    the whole model learns to answer from pictures
+    torchrun --nproc-per-node 2 -m recipes.nano.train reading      MoonViT alone learns to spell lines (CTC)
+    torchrun --nproc-per-node 2 -m recipes.nano.train answering    the whole model learns to answer
+    python -m recipes.nano.train export [FOLDER]                   its weights, in bfloat16, into the package
 
 Before it: recipes.nano.fetch (data) and recipes.nano.bpe (tokenizer). Runs are kept under ``.runs/nano/STAGE``, go on
 where they stopped, and give the same steps as an unbroken run.
@@ -9,18 +10,22 @@ where they stopped, and give the same steps as an unbroken run.
 
 import argparse
 import ctypes
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from kimi_vl import KimiVL
 from kimi_vl.config import nano
+from kimi_vl.hub import NANO
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
+from kimi_vl.train import parallel
 from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.learner import Learner
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.state import load_state
-from recipes.nano.samples import line_answering, line_reading, plain_text, scene_answering
+from recipes.nano.samples import line_answering, line_reading, plain_text, processor, scene_answering
 from recipes.nano.scenes import clipart_sample, colour_sample, counting_sample, emoji_sample, side_sample
 
 RUNS = Path(".runs/nano")
@@ -41,18 +46,26 @@ def answering(steps: int) -> None:
     if not (RUNS / "answering" / "state.safetensors").exists():
         load_state(RUNS / "reading" / "state.safetensors", learner, None)
     sources = [
-        Source("line", 0.60, line_answering),
-        Source("emoji", 0.20, scene_answering(emoji_sample)),
-        Source("clipart", 0.05, scene_answering(clipart_sample)),
-        Source("counting", 0.05, scene_answering(counting_sample)),
-        Source("colour", 0.03, scene_answering(colour_sample)),
+        Source("line", 0.54, line_answering),
+        Source("emoji", 0.28, scene_answering(emoji_sample)),
+        Source("clipart", 0.04, scene_answering(clipart_sample)),
+        Source("counting", 0.04, scene_answering(counting_sample)),
+        Source("colour", 0.02, scene_answering(colour_sample)),
         Source("side", 0.02, scene_answering(side_sample)),
-        Source("text", 0.05, plain_text),
+        Source("text", 0.06, plain_text),
     ]
     # Another seed than the first stage's: its lines have been seen.
     data = Mixture(sources, seed=SEED + 1, batch_size=128)
     schedule = Schedule(steps=steps, peak=3e-3, warmup=100, decay=0.35, save_every=100)
     train(learner, data, schedule, RUNS / "answering")
+
+
+def export(folder: Path) -> None:
+    """Writes the answering stage's weights and the files that the processor needs."""
+    learner = Learner(new_model(), text_weight=1.0, reading_weight=0.0)
+    load_state(RUNS / "answering" / "state.safetensors", learner, None)
+    processor().save_pretrained(folder)
+    KimiVL(learner.model).save_pretrained(folder)
 
 
 def new_model() -> KimiVLForConditionalGeneration:
@@ -63,11 +76,13 @@ def new_model() -> KimiVLForConditionalGeneration:
 
 def keep_memory() -> None:
     """Lets glibc keep freed memory: else every large tensor is paged in anew, which doubles the time of a step."""
-    trim_threshold, mmap_threshold, most = -1, -3, 2**31 - 1
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(trim_threshold, most)
-        libc.mallopt(mmap_threshold, most)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(top_pad, 2**28)
+        # More than this is refused without a word.
+        libc.mallopt(mmap_threshold, 2**25)
 
 
 STAGES: dict[str, Callable[[int], None]] = {"reading": reading, "answering": answering}
@@ -75,13 +90,18 @@ STAGES: dict[str, Callable[[int], None]] = {"reading": reading, "answering": ans
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=list(STAGES))
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    commands = parser.add_subparsers(dest="command", required=True)
+    for stage in STAGES:
+        commands.add_parser(stage).add_argument("--steps", type=int, required=True)
+    commands.add_parser("export").add_argument("folder", type=Path, nargs="?", default=NANO)
     args = parser.parse_args()
+    if args.command == "export":
+        export(args.folder)
+        return
     keep_memory()
-    torch.set_num_threads(args.threads)
-    STAGES[args.stage](args.steps)
+    parallel.join()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // parallel.world_size()))
+    STAGES[args.command](args.steps)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,132 @@
+"""``kimi-vl ask``: pictures and a question in, one answer out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kimi_vl.cli import options
+from kimi_vl.cli.opening import open_model, open_processor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from kimi_vl.answer import Answer
+
+
+def ask(
+    *,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PICTURE", help="Pictures in order; - is one from stdin.", show_default=False),
+    ] = None,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Always the last.", show_default=False)],
+    model: options.Model = "nano",
+    revision: options.Revision = None,
+    offline: options.Offline = False,
+    dtype: options.Dtype = None,
+    device: options.Device = "cpu",
+    system: options.System = None,
+    max_new_tokens: options.MaxNewTokens = 512,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 1.0,
+    seed: options.Seed = None,
+    as_json: options.Json = False,
+) -> None:
+    """Ask about pictures, or just ask."""
+    _check_question(question)
+    pictures = _read_pictures(sources or [])
+    choice = options.ModelChoice(model, revision, offline, dtype, device)
+
+    from kimi_vl.generate import SamplingParams
+
+    params = SamplingParams(max_new_tokens, temperature, top_p, seed)
+    processor, config = open_processor(choice)
+
+    from kimi_vl.answer import Reply, check_fit
+
+    messages = [*opening_messages(system), user_message(pictures, question)]
+    check_fit(config, processor(messages), params)
+    reply = Reply(open_model(choice), processor, messages, params)
+    if as_json:
+        print(json.dumps(_as_dict(reply.answer, model), ensure_ascii=False))
+        return
+    write_answer(reply)
+    warn_if_cut(reply.answer)
+
+
+def opening_messages(system: str | None) -> list[dict[str, Any]]:
+    return [] if system is None else [{"role": "system", "content": system}]
+
+
+def user_message(pictures: Sequence[Image], text: str) -> dict[str, Any]:
+    parts = [{"type": "image", "image": picture} for picture in pictures]
+    return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+
+
+def write_answer(pieces: Iterable[str]) -> None:
+    """Writes text to stdout as it comes, ending in exactly one newline."""
+    held = ""
+    for piece in pieces:
+        text = held + piece
+        body = text.rstrip("\n")
+        held = text[len(body) :]
+        print(body, end="", flush=True)
+    print(flush=True)
+
+
+def warn_if_cut(answer: Answer) -> None:
+    if answer.finish_reason == "length":
+        tokens = answer.usage.completion_tokens
+        print(f"kimi-vl: cut after {tokens} tokens; --max-new-tokens allows more", file=sys.stderr)
+
+
+def _check_question(question: str) -> None:
+    if not question.strip():
+        raise ValueError("the question, which is the last argument, is empty")
+    is_file = False
+    with suppress(OSError):  # longer than a file name can be
+        is_file = Path(question).is_file()
+    if question == "-" or is_file:
+        raise ValueError(f"there is no question after {question}: the last argument must be the question")
+
+
+def _read_pictures(sources: Sequence[str]) -> list[Image]:
+    """Decodes them all, so that what is checked is what is answered, though a file may change meanwhile."""
+    if not sources:
+        return []
+    if sources.count("-") > 1:
+        raise ValueError("- stands for one picture from stdin: give it once")
+    if "-" in sources and sys.stdin.isatty():
+        raise ValueError("- reads a picture from stdin, which is the keyboard: pipe one in")
+
+    from kimi_vl.media import DEFAULT_LIMITS, load_picture
+
+    pictures = []
+    for source in sources:
+        if source != "-":
+            pictures.append(load_picture(source))
+            continue
+        try:
+            # one byte more than allowed is enough to be refused
+            pictures.append(load_picture(sys.stdin.buffer.read(DEFAULT_LIMITS.max_bytes + 1)))
+        except ValueError as error:
+            raise ValueError(f"{error} (read from stdin)") from error
+    return pictures
+
+
+def _as_dict(answer: Answer, model: str) -> dict[str, Any]:
+    return {
+        "model": model,
+        "text": answer.text,
+        "finish_reason": answer.finish_reason,
+        "usage": {**asdict(answer.usage), "total_tokens": answer.usage.total_tokens},
+        "timings": asdict(answer.timings),
+    }

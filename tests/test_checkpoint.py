@@ -1,0 +1,492 @@
+"""Folders ↔ models: nothing changes on the way, nothing is guessed, and nothing of a folder is ever run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kimi_vl.checkpoint import (
+    TensorSpec,
+    load_model,
+    read_config,
+    replacing_folder,
+    save_model,
+    write_checkpoint,
+    write_random_checkpoint,
+)
+from kimi_vl.config import KimiVLConfig, MoonViTConfig, TextConfig, a3b
+from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
+from tests.conftest import GOLDEN, SMALL_CONFIG, random_model
+
+INDEX = "model.safetensors.index.json"
+EMBED = "language_model.model.embed_tokens.weight"
+BIAS = "language_model.model.layers.1.mlp.gate.e_score_correction_bias"
+
+
+def assert_same_tensors(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert tensor.dtype == theirs[name].dtype, name
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    save_model(random_model(), tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    save_model(random_model(), tmp_path / "sharded", shard_bytes=300_000)
+    return tmp_path / "sharded"
+
+
+def edit(file: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    """Rewrites one safetensors file with the safetensors library."""
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+
+
+def edit_json(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    raw = json.loads(file.read_text())
+    change(raw)
+    file.write_text(json.dumps(raw))
+
+
+# --- there and back --------------------------------------------------------------------------------------------
+
+
+@given(
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    shard_bytes=st.sampled_from([1, 50_000, 300_000, 10**9]),
+    seed=st.integers(0, 100),
+)
+@settings(max_examples=12)
+def test_a_loaded_model_is_the_saved_one(dtype: torch.dtype, shard_bytes: int, seed: int) -> None:
+    model = random_model(seed, dtype=dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, Path(folder), shard_bytes=shard_bytes)
+        loaded = load_model(Path(folder))
+        assert (Path(folder) / INDEX).exists() == (shard_bytes < 10**9)
+    assert loaded.dtype == dtype
+    assert loaded.state_dict()[BIAS].dtype == torch.float32
+    assert_same_tensors(loaded.state_dict(), model.state_dict())
+    assert replace(loaded.config, torch_dtype="float32") == replace(model.config, torch_dtype="float32")
+    assert not loaded.training
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_the_safetensors_library_reads_what_we_write(sharded: Path) -> None:
+    """The writer is our own, since the library's needs all tensors in memory."""
+    index = json.loads((sharded / INDEX).read_text())
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(sharded.glob("*.safetensors")):
+        part = load_file(file)
+        assert all(index["weight_map"][name] == file.name for name in part)
+        assert not part.keys() & tensors.keys()
+        tensors |= part
+        with safe_open(file, "pt") as shard:
+            assert shard.metadata() == {"format": "pt"}
+        assert int.from_bytes(file.read_bytes()[:8], "little") % 8 == 0
+    assert_same_tensors(tensors, random_model().state_dict())
+    assert index["metadata"]["total_size"] == sum(t.nbytes for t in tensors.values())
+    count = len(list(sharded.glob("*.safetensors")))
+    assert count > 2
+    assert set(index["weight_map"].values()) == {f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)}
+
+
+def test_we_read_what_the_safetensors_library_writes(saved: Path) -> None:
+    edit(saved / "model.safetensors", lambda tensors: None)
+    assert_same_tensors(load_model(saved).state_dict(), random_model().state_dict())
+
+
+@pytest.mark.parametrize("name", ["anything.safetensors", "model-00001-of-00001.safetensors"])
+def test_files_without_an_index_are_found(saved: Path, name: str) -> None:
+    (saved / "model.safetensors").rename(saved / name)
+    assert_same_tensors(load_model(saved).state_dict(), random_model().state_dict())
+
+
+def test_another_dtype_in_memory(saved: Path) -> None:
+    loaded = load_model(saved, dtype=torch.bfloat16).state_dict()
+    for name, tensor in random_model().state_dict().items():
+        assert torch.equal(loaded[name], tensor if name.endswith("_bias") else tensor.bfloat16())
+
+
+def test_the_rotary_table_of_official_files_is_ignored(saved: Path) -> None:
+    name = "language_model.model.layers.{}.self_attn.rotary_emb.inv_freq"
+    edit(
+        saved / "model.safetensors",
+        lambda tensors: tensors.update({name.format(i): torch.full((4,), float(i)) for i in range(3)}),
+    )
+    assert_same_tensors(load_model(saved).state_dict(), random_model().state_dict())
+
+
+# --- what does not fit -----------------------------------------------------------------------------------------
+
+
+def test_missing_and_left_over_tensors_are_all_named(saved: Path) -> None:
+    def change(tensors: dict[str, Tensor]) -> None:
+        del tensors[EMBED], tensors[BIAS]
+        tensors["lm_head.weight"] = torch.zeros(2)
+        tensors["language_model.lm_head.bias"] = torch.zeros(2)
+
+    edit(saved / "model.safetensors", change)
+    with pytest.raises(ValueError, match="does not fit") as caught:
+        load_model(saved)
+    for part in ("2 tensors missing", EMBED, BIAS, "2 left over", "lm_head.weight", "language_model.lm_head.bias"):
+        assert part in str(caught.value)
+
+
+def test_wrong_shapes_are_all_named(saved: Path) -> None:
+    edit(
+        saved / "model.safetensors",
+        lambda tensors: tensors.update({EMBED: tensors[EMBED][:-1].clone(), BIAS: torch.zeros(1)}),
+    )
+    with pytest.raises(ValueError, match="wrong shapes") as caught:
+        load_model(saved)
+    assert f"{EMBED} is [63, 64], the config says [64, 64]" in str(caught.value)
+    assert f"{BIAS} is [1], the config says [8]" in str(caught.value)
+
+
+def test_a_tensor_stored_twice_is_refused(sharded: Path) -> None:
+    first, second = sorted(sharded.glob("*.safetensors"))[:2]
+    tensors = load_file(first)
+    name = next(iter(tensors))
+    edit(second, lambda others: others.update({name: tensors[name]}))
+    with pytest.raises(ValueError, match="stored twice") as caught:
+        load_model(sharded)
+    assert all(part in str(caught.value) for part in (name, first.name, second.name))
+
+
+def test_absent_shards_are_named(sharded: Path) -> None:
+    files = sorted(sharded.glob("*.safetensors"))
+    for file in files[1:]:
+        file.unlink()
+    with pytest.raises(ValueError, match="not there") as caught:
+        load_model(sharded)
+    assert all(file.name in str(caught.value) for file in files[1:])
+    assert files[0].name not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-1],
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:20],
+        lambda whole: b"",
+        lambda whole: whole + b"more",
+        lambda whole: b"PK\x03\x04" + whole,
+        lambda whole: (2**60).to_bytes(8, "little") + whole[8:],
+    ],
+)
+def test_a_damaged_file_is_named(saved: Path, damage: Callable[[bytes], bytes]) -> None:
+    file = saved / "model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read as safetensors"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("config.json", "{", r"config\.json cannot be read"),
+        ("config.json", "[]", r"config\.json must hold a JSON object"),
+        ("config.json", "\xff", r"config\.json cannot be read"),
+        ("config.json", '{"model_type": "llava"}', "model_type is 'llava', not 'kimi_vl'"),
+        ("config.json", "{}", "model_type is None"),
+        ("config.json", '{"model_type": "kimi_vl"}', "text_config and vision_config"),
+        (INDEX, "{", "cannot be read"),
+        (INDEX, "{}", "has no weight_map"),
+        (INDEX, '{"weight_map": {"a": 3}}', "weight_map"),
+        (INDEX, '{"weight_map": {"a": ["model.safetensors"]}}', "weight_map"),
+        (INDEX, '{"weight_map": {"a": "../model.safetensors"}}', "weight_map"),
+    ],
+)
+def test_broken_json_is_named(saved: Path, file: str, text: str, message: str) -> None:
+    (saved.parent / "model.safetensors").write_bytes((saved / "model.safetensors").read_bytes())
+    (saved / file).write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=message):
+        load_model(saved)
+
+
+def test_a_folder_without_config_or_weights_is_refused(saved: Path) -> None:
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"no \*\.safetensors file"):
+        load_model(saved)
+    (saved / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"config\.json is missing"):
+        load_model(saved)
+
+
+# --- writing ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_random_checkpoint_is_a_new_model(tmp_path: Path, dtype: str) -> None:
+    config = replace(SMALL_CONFIG, torch_dtype=dtype)
+    reports: list[tuple[int, int]] = []
+    write_random_checkpoint(
+        config, tmp_path, seed=5, shard_bytes=100_000, on_tensor=lambda *report: reports.append(report)
+    )
+    expected = Model(config).to(getattr(torch, dtype))
+    expected.init_weights(5)
+    loaded = load_model(tmp_path)
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name].to(tensor.dtype), tensor), name
+    assert len(reports) == len(expected.state_dict())
+    assert reports == sorted(reports)
+    assert reports[-1][0] == reports[-1][1] == reports[0][1]
+
+
+def test_only_the_first_shards(tmp_path: Path) -> None:
+    write_random_checkpoint(SMALL_CONFIG, tmp_path / "all", seed=0, shard_bytes=300_000)
+    write_random_checkpoint(SMALL_CONFIG, tmp_path / "cut", seed=0, shard_bytes=300_000, shards=2)
+    whole, cut = contents(tmp_path / "all"), contents(tmp_path / "cut")
+    weights = sorted(name for name in whole if name.endswith(".safetensors"))
+    assert cut == {name: raw for name, raw in whole.items() if name not in weights[2:]}
+    with pytest.raises(ValueError, match=weights[2]):
+        load_model(tmp_path / "cut")
+
+
+# 6 layers of 32 experts: 330 MB in bfloat16, no tensor above 5 MB.
+MANY_TENSORS = f"""
+from dataclasses import replace
+from pathlib import Path
+import sys
+
+from kimi_vl.checkpoint import write_random_checkpoint
+from kimi_vl.config import KimiVLConfig, MoonViTConfig
+
+small = KimiVLConfig.from_dict({json.loads((GOLDEN / "config.json").read_text())!r})
+text = replace(
+    small.text_config, hidden_size=512, num_hidden_layers=7, n_routed_experts=32, moe_intermediate_size=512
+)
+config = replace(small, text_config=text, torch_dtype="bfloat16")
+
+def memory(field):
+    return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(field))
+
+write_random_checkpoint(small, Path(sys.argv[1]) / "small", seed=0)
+before = memory("VmRSS")
+write_random_checkpoint(config, Path(sys.argv[1]) / "large", seed=0, shard_bytes=10**8)
+print((memory("VmHWM") - before) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_writing_holds_one_tensor_at_a_time(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", MANY_TENSORS, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    written = sum(file.stat().st_size for file in (tmp_path / "large").iterdir())
+    assert written > 3 * 10**8
+    assert int(run.stdout) < written / 5
+
+
+@pytest.mark.parametrize("failure", [OSError("no space left"), KeyboardInterrupt()])
+def test_a_failure_in_the_middle_leaves_the_old_checkpoint(saved: Path, failure: BaseException) -> None:
+    before, around = contents(saved), sorted(saved.parent.iterdir())
+    tensors = random_model(1).state_dict()
+
+    def tensor_of(name: str) -> Tensor:
+        if name == BIAS:
+            raise failure
+        return tensors[name]
+
+    specs = {name: TensorSpec(tuple(t.shape), t.dtype) for name, t in tensors.items()}
+    with pytest.raises(type(failure)):
+        write_checkpoint(SMALL_CONFIG, saved, specs, tensor_of, shard_bytes=100_000)
+    assert contents(saved) == before
+    assert sorted(saved.parent.iterdir()) == around
+
+
+def test_a_new_checkpoint_takes_the_place_of_an_old_one_only(sharded: Path) -> None:
+    (sharded / "notes.txt").write_text("mine")
+    (sharded / "tiktoken.model").write_bytes(b"ids")
+    save_model(random_model(3), sharded)
+    names = {"notes.txt", "tiktoken.model", "config.json", "generation_config.json", "model.safetensors"}
+    assert set(contents(sharded)) == names
+    assert (sharded / "notes.txt").read_text() == "mine"
+    assert_same_tensors(load_model(sharded).state_dict(), random_model(3).state_dict())
+    save_model(random_model(4), sharded, shard_bytes=300_000)
+    assert not (sharded / "model.safetensors").exists()
+    assert_same_tensors(load_model(sharded).state_dict(), random_model(4).state_dict())
+
+
+def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "a" / "b") as whole:
+        (whole / "file").write_text("x")
+        assert not (tmp_path / "a" / "b").exists()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(ValueError, match="taken is a file"):
+        save_model(random_model(), tmp_path / "taken")
+    with pytest.raises(ValueError, match="cannot be written"):
+        save_model(random_model(), tmp_path / "taken" / "below")
+    assert (tmp_path / "taken").read_text() == "x"
+
+
+def test_both_end_ids_are_written(saved: Path) -> None:
+    raw = json.loads((saved / "generation_config.json").read_text())
+    assert raw == {"bos_token_id": 60, "eos_token_id": [61, 62], "pad_token_id": 63}
+
+
+# --- no code ---------------------------------------------------------------------------------------------------
+
+
+def test_code_in_a_folder_is_never_run(saved: Path) -> None:
+    marker = saved / "ran"
+    evil = f"open({str(marker)!r}, 'w')\n"
+    for name in ("modeling_evil.py", "configuration_evil.py", "__init__.py", "torch.py", "sitecustomize.py"):
+        (saved / name).write_text(evil)
+    (saved / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
+    edit_json(
+        saved / "config.json",
+        lambda raw: raw.update(
+            auto_map={"AutoConfig": "configuration_evil.X", "AutoModel": "modeling_evil.X"}, trust_remote_code=True
+        ),
+    )
+    modules = set(sys.modules)
+    assert_same_tensors(load_model(saved).state_dict(), random_model().state_dict())
+    assert not marker.exists()
+    assert not {name for name in set(sys.modules) - modules if "evil" in name}
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="no checkpoint"):
+        load_model(saved)
+    assert not marker.exists()
+
+
+def test_code_beside_us_is_not_written(saved: Path) -> None:
+    assert not list(saved.glob("*.py"))
+    raw = json.loads((saved / "config.json").read_text())
+    assert all(name.startswith("moonshotai/Kimi-VL-A3B-Instruct--") for name in raw["auto_map"].values())
+
+
+# --- config.json -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [a3b(), SMALL_CONFIG, read_config(GOLDEN)])
+def test_a_config_comes_back(config: KimiVLConfig) -> None:
+    assert KimiVLConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def official() -> dict[str, Any]:
+    return json.loads(json.dumps(a3b().to_dict()))
+
+
+def test_the_real_config_has_the_published_sizes() -> None:
+    with torch.device("meta"):
+        model = Model(a3b())
+    tensors = model.state_dict()
+    assert len(tensors) == 5679 - 27  # without the rotary tables
+    parts = {"language_model": 15.96, "vision_tower": 0.417, "multi_modal_projector": 0.031}
+    for part, billions in parts.items():
+        size = sum(t.numel() for name, t in tensors.items() if name.startswith(part))
+        assert round(size / 1e9, 2 if billions > 1 else 3) == billions
+
+
+def test_names_and_shapes_are_the_official_ones() -> None:
+    with torch.device("meta"):
+        shapes = {name: list(t.shape) for name, t in Model(a3b()).state_dict().items()}
+    layer = "language_model.model.layers"
+    assert shapes[f"{layer}.0.mlp.gate_proj.weight"] == [11264, 2048]
+    assert shapes[f"{layer}.26.mlp.experts.63.down_proj.weight"] == [2048, 1408]
+    assert shapes[f"{layer}.1.mlp.shared_experts.up_proj.weight"] == [2816, 2048]
+    assert shapes[f"{layer}.1.mlp.gate.e_score_correction_bias"] == [64]
+    assert shapes[f"{layer}.5.self_attn.q_proj.weight"] == [3072, 2048]
+    assert shapes[f"{layer}.5.self_attn.kv_a_proj_with_mqa.weight"] == [576, 2048]
+    assert shapes[f"{layer}.5.self_attn.kv_a_layernorm.weight"] == [512]
+    assert shapes[f"{layer}.5.self_attn.kv_b_proj.weight"] == [4096, 512]
+    assert shapes[f"{layer}.5.self_attn.o_proj.weight"] == [2048, 2048]
+    assert shapes["language_model.lm_head.weight"] == [163840, 2048]
+    assert shapes["vision_tower.patch_embed.pos_emb.weight"] == [64, 64, 1152]
+    assert shapes["vision_tower.patch_embed.proj.weight"] == [1152, 3, 14, 14]
+    assert shapes["vision_tower.encoder.blocks.26.wqkv.bias"] == [3456]
+    assert shapes["vision_tower.encoder.blocks.0.mlp.fc1.weight"] == [1152, 4304]
+    assert shapes["vision_tower.encoder.final_layernorm.bias"] == [1152]
+    assert shapes["multi_modal_projector.linear_2.weight"] == [2048, 4608]
+    assert f"{layer}.0.mlp.experts.0.up_proj.weight" not in shapes
+
+
+def test_the_text_config_needs_no_model_type() -> None:
+    raw = official()
+    raw["text_config"].pop("model_type", None)
+    assert KimiVLConfig.from_dict(raw) == a3b()
+    raw["text_config"]["model_type"] = "deepseek_v3"
+    assert KimiVLConfig.from_dict(raw) == a3b()
+
+
+def test_the_form_of_transformers_5() -> None:
+    raw = official()
+    del raw["text_config"]["rope_theta"], raw["torch_dtype"]
+    raw["text_config"]["rope_parameters"] = {"rope_type": "default", "rope_theta": 50000.0}
+    raw["dtype"] = "float16"
+    config = KimiVLConfig.from_dict(raw)
+    assert (config.text_config.rope_theta, config.torch_dtype) == (50000.0, "float16")
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("text_config", "q_lora_rank", 1536),
+        ("text_config", "rope_scaling", {"type": "yarn", "factor": 40}),
+        ("text_config", "attention_bias", True),
+        ("text_config", "hidden_act", "gelu"),
+        ("text_config", "scoring_func", "softmax"),
+        ("text_config", "topk_method", "greedy"),
+        ("text_config", "moe_layer_freq", 2),
+        ("text_config", "tie_word_embeddings", True),
+        ("text_config", "num_nextn_predict_layers", 1),
+        ("text_config", "num_key_value_heads", 4),
+        ("text_config", "hidden_size", 0),
+        ("text_config", "hidden_size", "2048"),
+        ("text_config", "vocab_size", True),
+        ("text_config", "kv_lora_rank", 1.5),
+        ("text_config", "qk_rope_head_dim", 63),
+        ("text_config", "num_experts_per_tok", 65),
+        ("text_config", "n_group", 5),
+        ("vision_config", "patch_size", -14),
+        ("vision_config", "num_attention_heads", 5),
+        ("vision_config", "merge_kernel_size", [2]),
+        ("vision_config", "merge_kernel_size", [0, 2]),
+        ("", "media_placeholder_token_id", 163840),
+        ("", "torch_dtype", "int8"),
+    ],
+)
+def test_a_wrong_value_is_named(part: str, name: str, value: object) -> None:
+    raw = official()
+    (raw[part] if part else raw)[name] = value
+    # Two faults are told by what they come to: experts out of groups, and the width over the heads.
+    said = {"n_group": "experts cannot form 5 equal groups", "num_attention_heads": "over 5 heads"}
+    with pytest.raises(ValueError, match=said.get(name, name)):
+        KimiVLConfig.from_dict(raw)
+
+
+def test_the_defaults_are_the_published_model() -> None:
+    assert (TextConfig(), MoonViTConfig()) == (a3b().text_config, a3b().vision_config)
+    assert (a3b().media_placeholder_token_id, a3b().torch_dtype) == (163605, "bfloat16")
