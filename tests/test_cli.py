@@ -363,14 +363,15 @@ class Terminal:
             assert self._read(), self.shown
 
     def code_after(self, keys: str) -> int:
-        """Presses ``keys`` until the command ends: Python misses a Ctrl-C just before input() begins to wait."""
-        began = pressed = time.monotonic() - 1.0
+        """Presses ``keys``, and again where it had no effect: Python misses a Ctrl-C just before input() waits."""
+        self.type(keys)
+        began = pressed = time.monotonic()
         while self._read():
             now = time.monotonic()
-            if now > pressed + 1.0:
+            if now > pressed + 10.0:
                 self.type(keys)
                 pressed = now
-            if now > began + 30.0:
+            if now > began + 60.0:
                 os.kill(self._child, signal.SIGKILL)
         os.close(self._screen)
         return os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
@@ -389,7 +390,8 @@ def test_chat_at_a_terminal_until_ctrl_c(folder: Path) -> None:
     terminal.wait_for("> ")
     terminal.type("/image red.png\n")
     terminal.wait_for("88 tokens of the next turn")
-    assert terminal.code_after("\x03") == 130
+    # a shell shows 130 for both: on a busy machine a second Ctrl-C may meet an interpreter that is closing down
+    assert terminal.code_after("\x03") in (130, -signal.SIGINT)
     assert "Traceback" not in terminal.shown
     assert "Aborted" not in terminal.shown
 

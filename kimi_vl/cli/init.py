@@ -118,7 +118,9 @@ def ended_by_signals() -> Iterator[None]:
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # Windows has no SIGHUP
+    numbers = [signal.SIGTERM, *(number for number in signal.Signals if number.name == "SIGHUP")]
+    before = {number: signal.signal(number, leave) for number in numbers}
     try:
         yield
     finally:

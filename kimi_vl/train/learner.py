@@ -1,6 +1,7 @@
 """What one step learns from: a batch through the model to one loss, and the figures worth logging.
 
-    total = text_weight · cross entropy of the answers + reading_weight · CTC of the lines + α · balance
+    total = text_weight · cross entropy of the answers + α · balance
+          + reading_weight · CTC of the lines + naming_weight · cross entropy of the names
 
 In: :class:`Batch`. Out: :class:`Learned`. A stage chooses the weights and which parts may move.
 """
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.moe import Routing
 from kimi_vl.train.balance import busiest_share, sequence_balance_loss
+from kimi_vl.train.naming import NamingHead
 from kimi_vl.train.packing import IGNORE, Batch
 from kimi_vl.train.reading import ReadingHead
 
@@ -30,14 +32,25 @@ class Learned:
 class Learner(nn.Module):
     """The model with the heads that only training needs.
 
-    A ``text_weight`` of 0 leaves the decoder out altogether, a ``reading_weight`` of 0 the reading head.
+    A ``text_weight`` of 0 leaves the decoder out altogether. ``names`` (name → token ids) are what a picture can be
+    named among. A batch without a picture, line or answer that a loss could see adds nothing to it.
     """
 
-    def __init__(self, model: KimiVLForConditionalGeneration, *, text_weight: float, reading_weight: float) -> None:
+    def __init__(
+        self,
+        model: KimiVLForConditionalGeneration,
+        names: dict[str, list[int]],
+        *,
+        text_weight: float,
+        reading_weight: float,
+        naming_weight: float,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.reader = ReadingHead(model.config.vision_config).to(model.dtype)
-        self.text_weight, self.reading_weight = text_weight, reading_weight
+        vision = model.config.vision_config
+        self.reader = ReadingHead(vision).to(model.dtype)
+        self.namer = NamingHead(vision, names, model.config.text_config.vocab_size).to(model.dtype)
+        self.text_weight, self.reading_weight, self.naming_weight = text_weight, reading_weight, naming_weight
 
     def forward(self, batch: Batch) -> Learned:
         merged: list[Tensor] = []
@@ -46,29 +59,26 @@ class Learner(nn.Module):
         loss = torch.zeros((), device=self.model.device)
         figures: dict[str, float] = {}
         routings: list[Routing] = []
-        if self.reading_weight:
-            reading = self.reading_loss(batch, merged)
+        lines = [i for i, text in enumerate(batch.written) if text is not None]
+        if self.reading_weight and lines:
+            grids = [(int(h), int(w)) for h, w in batch.image_grid_hws[lines].tolist()]
+            texts = [text for text in batch.written if text is not None]
+            reading = self.reader.loss([merged[i] for i in lines], grids, texts)
             loss = loss + self.reading_weight * reading
             figures["reading"] = float(reading.detach())
-        if self.text_weight:
+        things = [i for i, name in enumerate(batch.named) if name is not None]
+        if self.naming_weight and things:
+            names = [name for name in batch.named if name is not None]
+            naming = self.namer.loss([merged[i] for i in things], names)
+            loss = loss + self.naming_weight * naming
+            figures["naming"] = float(naming.detach())
+        if self.text_weight and bool((batch.targets != IGNORE).any()):
             text, routings = self.text_loss(batch, merged)
             balance = sequence_balance_loss(routings, batch.lengths)
             loss = loss + self.text_weight * text + self.model.config.text_config.aux_loss_alpha * balance
-            figures |= {
-                "text": float(text.detach()),
-                "balance": float(balance.detach()),
-                "busiest": busiest_share(routings),
-            }
+            figures |= {"text": float(text.detach()), "balance": float(balance.detach())}
+            figures["busiest"] = busiest_share(routings)
         return Learned(loss, routings, figures)
-
-    def reading_loss(self, batch: Batch, merged: list[Tensor]) -> Tensor:
-        grids = [(int(h), int(w)) for h, w in batch.image_grid_hws.tolist()]
-        lines = [(m, g, t) for m, g, t in zip(merged, grids, batch.written, strict=True) if t is not None]
-        if not lines:
-            return torch.zeros((), device=self.model.device)
-        pictures, line_grids, texts = zip(*lines, strict=True)
-        loss: Tensor = self.reader.loss(pictures, line_grids, texts)
-        return loss
 
     def text_loss(self, batch: Batch, merged: list[Tensor]) -> tuple[Tensor, list[Routing]]:
         """Mean cross entropy over the answers' tokens. Only their rows go through the head."""

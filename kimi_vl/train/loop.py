@@ -56,7 +56,8 @@ def train(
     with (folder / "log.jsonl").open("a") as log:
         for step, batch in enumerate(data.batches(start, schedule.steps, workers=workers), start):
             learned = learner(batch)
-            learned.loss.backward()
+            if learned.loss.requires_grad:
+                learned.loss.backward()
             parallel.average_gradients(optimizer.parameters.values())
             lr = warmup_stable_decay(
                 step, peak=schedule.peak, warmup=schedule.warmup, total=schedule.steps, decay=schedule.decay

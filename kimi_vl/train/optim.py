@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 # What is no matrix of a block although it has two dimensions.
-_ADAMW_ENDINGS = ("embed_tokens.weight", "lm_head.weight", "pos_emb.weight", "reader.proj.weight")
+_ADAMW_ENDINGS = (
+    "embed_tokens.weight",
+    "lm_head.weight",
+    "reader.proj.weight",
+    "namer.proj.weight",
+    "namer.words.weight",
+)
 
 
 def is_muon(name: str, parameter: Tensor) -> bool:
@@ -46,15 +52,19 @@ class MuonAdamW:
     def step(self, lr: float, *, max_norm: float = 1.0) -> float:
         """One step at ``lr`` from the gradients, clipped to ``max_norm``, which are then dropped.
 
-        Returns the gradients' norm before clipping. A parameter without a gradient (an expert that nobody chose)
-        stays as it is.
+        Returns the gradients' norm before clipping. Where that is not finite nothing moves. A parameter without a
+        gradient (an expert that nobody chose) stays as it is.
         """
         grads = {name: p.grad.float() for name, p in self.parameters.items() if p.grad is not None}
         norm = torch.nn.utils.get_total_norm(grads.values())
-        torch.nn.utils.clip_grads_with_norm_([self.parameters[name] for name in grads], max_norm, norm)
+        if not norm.isfinite():
+            for parameter in self.parameters.values():
+                parameter.grad = None
+            return float(norm)
+        shrink = min(1.0, max_norm / (float(norm) + 1e-6))
         for name, master in self.masters.items():
-            grad = self.parameters[name].grad
-            master.grad = None if grad is None else grad.float()
+            grad = grads.get(name)
+            master.grad = None if grad is None else grad * shrink
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr

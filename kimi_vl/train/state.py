@@ -26,8 +26,8 @@ def save_state(path: Path, learner: nn.Module, optimizer: MuonAdamW, step: int) 
     whole.replace(path)
 
 
-def load_state(path: Path, learner: nn.Module, optimizer: MuonAdamW | None) -> int:
-    """Puts a state back into ``learner``, and into ``optimizer`` if the run goes on.
+def load_state(path: Path, learner: nn.Module, optimizer: MuonAdamW) -> int:
+    """Puts a state back, so that the run goes on.
 
     Returns the number of steps done. Raises ``ValueError`` if it is another model's.
     """
@@ -40,9 +40,22 @@ def load_state(path: Path, learner: nn.Module, optimizer: MuonAdamW | None) -> i
             raise ValueError(f"{path}: belongs to another model, these names differ: {sorted(mismatch)[:8]}")
         with torch.no_grad():
             learner.load_state_dict(weights)
-        if optimizer is not None:
-            prefix = "optimizer/"
-            optimizer.load_state_dict(
-                {n.removeprefix(prefix): file.get_tensor(n) for n in names if n.startswith(prefix)}
-            )
+        prefix = "optimizer/"
+        optimizer.load_state_dict({n.removeprefix(prefix): file.get_tensor(n) for n in names if n.startswith(prefix)})
     return step
+
+
+def load_weights(path: Path, learner: nn.Module) -> None:
+    """Starts a new stage from another's weights; a head that the other stage did not have stays as it is.
+
+    Raises ``ValueError`` if anything of the model itself is missing.
+    """
+    with safe_open(path, framework="pt") as file:
+        found = set(file.keys())
+        absent = [name for name in learner.state_dict() if f"model/{name}" not in found]
+        if any(name.startswith("model.") for name in absent):
+            raise ValueError(f"{path} lacks {[name for name in absent if name.startswith('model.')][:8]}")
+        with torch.no_grad():
+            for name, tensor in learner.state_dict().items():
+                if name not in absent:
+                    tensor.copy_(file.get_tensor(f"model/{name}"))

@@ -19,7 +19,7 @@ from kimi_vl.train.packing import Sample
 from recipes.nano import questions
 from recipes.nano.fonts import Split
 from recipes.nano.lines import LONGEST, line_sample
-from recipes.nano.scenes import SceneSample
+from recipes.nano.scenes import SceneSample, every_name
 from recipes.nano.text import book
 
 PICTURES = ImageProcessorConfig()
@@ -38,14 +38,7 @@ def line_reading(seed: int, index: int) -> Sample:
     """A line of text for the tower alone: no question, no answer."""
     longest = SHORT_LINE if index < SHORT_UNTIL else LONGEST
     line = line_sample(seed, index, "train", longest=longest)
-    pixel_values, grid = patchify(line.image, PICTURES)
-    return Sample(
-        input_ids=torch.zeros(1, dtype=torch.int64),
-        answer_mask=torch.zeros(1, dtype=torch.bool),
-        pixel_values=pixel_values,
-        image_grid_hws=torch.tensor([[grid.h, grid.w]]),
-        written=line.text,
-    )
+    return tower_only(line.image, written=line.text)
 
 
 def line_answering(seed: int, index: int) -> Sample:
@@ -56,12 +49,32 @@ def line_answering(seed: int, index: int) -> Sample:
     return asked(line.image, question, line.text, written=line.text)
 
 
+def names() -> dict[str, list[int]]:
+    """Every name of a single thing, with its tokens."""
+    return {name: processor().tokenizer.encode(name) for name in every_name()}
+
+
+def scene_naming(draw: Callable[[int, int, Split], SceneSample]) -> Callable[[int, int], Sample]:
+    """A source of pictures of one thing for the tower alone."""
+
+    def sample(seed: int, index: int) -> Sample:
+        scene = draw(seed, index, "train")
+        return tower_only(scene.image, named=_single_name(scene))
+
+    return sample
+
+
+def _single_name(scene: SceneSample) -> str | None:
+    """A scene's answer where it is the name of the one thing it shows, and not, say, its group or number."""
+    return scene.answer if scene.question in (*questions.NAME, *questions.CLIPART) else None
+
+
 def scene_answering(draw: Callable[[int, int, Split], SceneSample]) -> Callable[[int, int], Sample]:
     """A source of one kind of scene."""
 
     def sample(seed: int, index: int) -> Sample:
         scene = draw(seed, index, "train")
-        return asked(scene.image, scene.question, scene.answer)
+        return asked(scene.image, scene.question, scene.answer, named=_single_name(scene))
 
     return sample
 
@@ -82,7 +95,22 @@ def plain_text(seed: int, index: int) -> Sample:
     )
 
 
-def asked(image: Image.Image, question: str, answer: str, *, written: str | None = None) -> Sample:
+def tower_only(image: Image.Image, *, written: str | None = None, named: str | None = None) -> Sample:
+    """A picture without question or answer."""
+    pixel_values, grid = patchify(image, PICTURES)
+    return Sample(
+        input_ids=torch.zeros(1, dtype=torch.int64),
+        answer_mask=torch.zeros(1, dtype=torch.bool),
+        pixel_values=pixel_values,
+        image_grid_hws=torch.tensor([[grid.h, grid.w]]),
+        written=written,
+        named=named,
+    )
+
+
+def asked(
+    image: Image.Image, question: str, answer: str, *, written: str | None = None, named: str | None = None
+) -> Sample:
     """A picture, a question about it and the answer, as a conversation of one turn."""
     inputs = processor()(
         [
@@ -91,4 +119,4 @@ def asked(image: Image.Image, question: str, answer: str, *, written: str | None
         ],
         add_generation_prompt=False,
     )
-    return Sample(inputs.input_ids, inputs.answer_mask, inputs.pixel_values, inputs.image_grid_hws, written)
+    return Sample(inputs.input_ids, inputs.answer_mask, inputs.pixel_values, inputs.image_grid_hws, written, named)

@@ -141,6 +141,21 @@ def colour_sample(seed: int, index: int, split: Split) -> SceneSample:
     return SceneSample(image, wording.format(colour=asked_of.colour), asked_of.name)
 
 
+def shape_sample(seed: int, index: int, split: Split) -> SceneSample:
+    """One coloured shape: what is it?"""
+    random = Random(f"shape/{seed}/{split}/{index}")
+    thing = _two_shapes(random)[0]
+    image = _abreast(random, [thing], random.choice(((56, 56), (84, 84))), avoid=[questions.COLOURS[thing.colour]])
+    return SceneSample(image, _wording(random, questions.NAME, split), f"{thing.colour} {thing.name}")
+
+
+def every_name() -> list[str]:
+    """All that a training picture of one thing can be called."""
+    shapes = [f"{colour} {shape}" for colour in questions.COLOURS for shape in questions.SHAPES]
+    deck = _deck("train")
+    return sorted({card.name for card in (*deck.cards, *deck.flags, *_drawings("train"))} | set(shapes))
+
+
 def side_sample(seed: int, index: int, split: Split) -> SceneSample:
     """Two emoji side by side or one above the other: which is left of the dog, or where is the dog?"""
     random = Random(f"side/{seed}/{split}/{index}")

@@ -1,17 +1,19 @@
-"""Trains nano from random weights, in two stages, on one or two CPU cores.
+"""Trains nano from random weights, in three stages, on two CPU cores.
 
-    torchrun --nproc-per-node 2 -m recipes.nano.train reading      MoonViT alone learns to spell lines (CTC)
-    torchrun --nproc-per-node 2 -m recipes.nano.train answering    the whole model learns to answer
-    python -m recipes.nano.train export [FOLDER]                   its weights, in bfloat16, into the package
+    torchrun --nproc-per-node 2 -m recipes.nano.train reading    --steps N   MoonViT learns to spell lines (CTC)
+    torchrun --nproc-per-node 2 -m recipes.nano.train naming     --steps N   and to name what a picture shows
+    torchrun --nproc-per-node 2 -m recipes.nano.train answering  --steps N   the whole model learns to answer
+    python -m recipes.nano.train export [FOLDER]                             its weights, in bfloat16, into the package
 
-Before it: recipes.nano.fetch (data) and recipes.nano.bpe (tokenizer). Runs are kept under ``.runs/nano/STAGE``, go on
-where they stopped, and give the same steps as an unbroken run.
+Before it: recipes.nano.fetch (data) and recipes.nano.bpe (tokenizer). A stage starts from the one before it, or from
+the state given with --weights. Runs are kept under ``.runs/nano/STAGE``, go on where they stopped, and give the same
+steps as an unbroken run.
 """
 
 import argparse
 import ctypes
 import os
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,54 +26,125 @@ from kimi_vl.train import parallel
 from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.learner import Learner
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.state import load_state
-from recipes.nano.samples import line_answering, line_reading, plain_text, processor, scene_answering
-from recipes.nano.scenes import clipart_sample, colour_sample, counting_sample, emoji_sample, side_sample
+from kimi_vl.train.state import load_weights
+from recipes.nano.samples import (
+    line_answering,
+    line_reading,
+    names,
+    plain_text,
+    processor,
+    scene_answering,
+    scene_naming,
+)
+from recipes.nano.scenes import (
+    clipart_sample,
+    colour_sample,
+    counting_sample,
+    emoji_sample,
+    shape_sample,
+    side_sample,
+)
 
 RUNS = Path(".runs/nano")
 SEED = 20261125
 
 
-def reading(steps: int) -> None:
-    model = new_model()
-    model.language_model.requires_grad_(False)
-    model.multi_modal_projector.requires_grad_(False)
-    data = Mixture([Source("line", 1.0, line_reading)], seed=SEED, batch_size=192)
-    schedule = Schedule(steps=steps, peak=3e-3, warmup=100, decay=0.3, save_every=100)
-    train(Learner(model, text_weight=0.0, reading_weight=1.0), data, schedule, RUNS / "reading")
+@dataclass(frozen=True)
+class Stage:
+    """What a stage learns from, by which losses, and how fast. Without a text loss, only MoonViT moves."""
+
+    before: str | None
+    sources: tuple[Source, ...]
+    text_weight: float
+    reading_weight: float
+    naming_weight: float
+    batch_size: int
+    schedule: Schedule  # its number of steps is given on the command line
 
 
-def answering(steps: int) -> None:
-    learner = Learner(new_model(), text_weight=1.0, reading_weight=0.3)
-    if not (RUNS / "answering" / "state.safetensors").exists():
-        load_state(RUNS / "reading" / "state.safetensors", learner, None)
-    sources = [
-        Source("line", 0.54, line_answering),
-        Source("emoji", 0.28, scene_answering(emoji_sample)),
-        Source("clipart", 0.04, scene_answering(clipart_sample)),
-        Source("counting", 0.04, scene_answering(counting_sample)),
-        Source("colour", 0.02, scene_answering(colour_sample)),
-        Source("side", 0.02, scene_answering(side_sample)),
-        Source("text", 0.06, plain_text),
-    ]
-    # Another seed than the first stage's: its lines have been seen.
-    data = Mixture(sources, seed=SEED + 1, batch_size=128)
-    schedule = Schedule(steps=steps, peak=3e-3, warmup=100, decay=0.35, save_every=100)
-    train(learner, data, schedule, RUNS / "answering")
+STAGES = {
+    "reading": Stage(
+        before=None,
+        sources=(Source("line", 1.0, line_reading),),
+        text_weight=0.0,
+        reading_weight=1.0,
+        naming_weight=0.0,
+        batch_size=192,
+        schedule=Schedule(steps=0, peak=3e-3, warmup=100, decay=0.3, save_every=100),
+    ),
+    "naming": Stage(
+        before="reading",
+        sources=(
+            Source("line", 0.35, line_reading),
+            Source("emoji", 0.45, scene_naming(emoji_sample)),
+            Source("clipart", 0.12, scene_naming(clipart_sample)),
+            Source("shape", 0.08, scene_naming(shape_sample)),
+        ),
+        text_weight=0.0,
+        reading_weight=1.0,
+        naming_weight=0.5,
+        batch_size=192,
+        schedule=Schedule(steps=0, peak=3e-3, warmup=50, decay=0.3, save_every=100),
+    ),
+    "answering": Stage(
+        before="naming",
+        sources=(
+            Source("line", 0.54, line_answering),
+            Source("emoji", 0.28, scene_answering(emoji_sample)),
+            Source("clipart", 0.04, scene_answering(clipart_sample)),
+            Source("counting", 0.04, scene_answering(counting_sample)),
+            Source("colour", 0.02, scene_answering(colour_sample)),
+            Source("shape", 0.01, scene_answering(shape_sample)),
+            Source("side", 0.02, scene_answering(side_sample)),
+            Source("text", 0.05, plain_text),
+        ),
+        text_weight=1.0,
+        reading_weight=0.3,
+        naming_weight=0.1,
+        batch_size=128,
+        schedule=Schedule(steps=0, peak=2e-3, warmup=50, decay=0.4, save_every=100),
+    ),
+}
+
+
+def run(name: str, steps: int, start: Path | None) -> None:
+    stage = STAGES[name]
+    learner = new_learner(stage)
+    if not stage.text_weight:
+        learner.model.language_model.requires_grad_(False)
+        learner.model.multi_modal_projector.requires_grad_(False)
+    if start is None and stage.before is not None:
+        start = state_of(stage.before)
+    if start is not None and not state_of(name).exists():
+        load_weights(start, learner)
+    # Each stage draws samples that no other has seen.
+    data = Mixture(stage.sources, seed=SEED + list(STAGES).index(name), batch_size=stage.batch_size)
+    train(learner, data, replace(stage.schedule, steps=steps), RUNS / name)
+
+
+def state_of(name: str) -> Path:
+    return RUNS / name / "state.safetensors"
+
+
+def new_learner(stage: Stage) -> Learner:
+    model = KimiVLForConditionalGeneration(nano())
+    model.init_weights(SEED)
+    torch.manual_seed(SEED)
+    return Learner(
+        model.bfloat16(),
+        names(),
+        text_weight=stage.text_weight,
+        reading_weight=stage.reading_weight,
+        naming_weight=stage.naming_weight,
+    )
 
 
 def export(folder: Path) -> None:
     """Writes the answering stage's weights and the files that the processor needs."""
-    learner = Learner(new_model(), text_weight=1.0, reading_weight=0.0)
-    load_state(RUNS / "answering" / "state.safetensors", learner, None)
+    learner = new_learner(STAGES["answering"])
+    load_weights(state_of("answering"), learner)
     processor().save_pretrained(folder)
     KimiVL(learner.model).save_pretrained(folder)
-
-
-def new_model() -> KimiVLForConditionalGeneration:
-    model = KimiVLForConditionalGeneration(nano())
-    model.init_weights(SEED)
-    return model.bfloat16()
 
 
 def keep_memory() -> None:
@@ -85,14 +158,13 @@ def keep_memory() -> None:
         libc.mallopt(mmap_threshold, 2**25)
 
 
-STAGES: dict[str, Callable[[int], None]] = {"reading": reading, "answering": answering}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     for stage in STAGES:
-        commands.add_parser(stage).add_argument("--steps", type=int, required=True)
+        command = commands.add_parser(stage)
+        command.add_argument("--steps", type=int, required=True)
+        command.add_argument("--weights", type=Path, help="the state whose weights the stage starts from")
     commands.add_parser("export").add_argument("folder", type=Path, nargs="?", default=NANO)
     args = parser.parse_args()
     if args.command == "export":
@@ -101,7 +173,7 @@ def main() -> None:
     keep_memory()
     parallel.join()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // parallel.world_size()))
-    STAGES[args.command](args.steps)
+    run(args.command, args.steps, args.weights)
 
 
 if __name__ == "__main__":
