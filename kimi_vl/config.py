@@ -13,11 +13,22 @@ from typing import Any, TypeVar
 _Part = TypeVar("_Part", "TextConfig", "MoonViTConfig")
 
 
-def _positive(owner: object, *names: str) -> None:
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _at_least(least: int, owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"config.json: {name} must be a whole number of at least 1, not {value!r}")
+        if not _is_count(value) or value < least:
+            raise ValueError(f"config.json: {name} must be a whole number of at least {least}, not {value!r}")
+
+
+def _real(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+            raise ValueError(f"config.json: {name} must be a number of at least 0, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class MoonViTConfig:
     merge_kernel_size: tuple[int, int] = (2, 2)
 
     def __post_init__(self) -> None:
-        _positive(
+        _at_least(
+            1,
             self,
             "patch_size",
             "hidden_size",
@@ -49,8 +61,9 @@ class MoonViTConfig:
                 f"config.json: vision hidden_size {self.hidden_size} over {self.num_attention_heads} heads must give a "
                 "head size divisible by 4, since half of each head's pairs turn with x and half with y"
             )
-        if len(self.merge_kernel_size) != 2 or min(self.merge_kernel_size) < 1:
-            raise ValueError(f"config.json: merge_kernel_size must be two numbers, not {self.merge_kernel_size!r}")
+        kernel = self.merge_kernel_size
+        if not isinstance(kernel, tuple) or len(kernel) != 2 or not all(_is_count(n) and n >= 1 for n in kernel):
+            raise ValueError(f"config.json: merge_kernel_size must be two whole numbers, not {kernel!r}")
 
     @property
     def head_dim(self) -> int:
@@ -94,7 +107,8 @@ class TextConfig:
     pad_token_id: int = 163839
 
     def __post_init__(self) -> None:
-        _positive(
+        _at_least(
+            1,
             self,
             "vocab_size",
             "hidden_size",
@@ -113,6 +127,12 @@ class TextConfig:
             "v_head_dim",
             "max_position_embeddings",
         )
+        _at_least(0, self, "first_k_dense_replace", "bos_token_id", "eos_token_id", "pad_token_id")
+        _real(self, "routed_scaling_factor", "rms_norm_eps", "aux_loss_alpha", "initializer_range", "rope_theta")
+        if not isinstance(self.norm_topk_prob, bool):
+            raise ValueError(f"config.json: norm_topk_prob must be true or false, not {self.norm_topk_prob!r}")
+        if self.rope_theta < 1:
+            raise ValueError(f"config.json: rope_theta must be at least 1, not {self.rope_theta!r}")
         if self.qk_rope_head_dim % 2:
             raise ValueError(f"config.json: qk_rope_head_dim must be even, not {self.qk_rope_head_dim}")
         if self.n_routed_experts % self.n_group or self.topk_group > self.n_group:
@@ -163,7 +183,8 @@ class KimiVLConfig:
     torch_dtype: str = "bfloat16"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.media_placeholder_token_id < self.text_config.vocab_size:
+        _at_least(0, self, "media_placeholder_token_id")
+        if self.media_placeholder_token_id >= self.text_config.vocab_size:
             raise ValueError(
                 f"config.json: media_placeholder_token_id {self.media_placeholder_token_id} "
                 f"is outside the vocabulary of {self.text_config.vocab_size}"
@@ -188,11 +209,15 @@ class KimiVLConfig:
                 raise ValueError(f"config.json: {name}={value!r} is not supported, only {only!r}")
         if text.get("num_key_value_heads", text.get("num_attention_heads")) != text.get("num_attention_heads"):
             raise ValueError("config.json: num_key_value_heads must equal num_attention_heads")
-        if "merge_kernel_size" in vision:
-            vision = {**vision, "merge_kernel_size": tuple(vision["merge_kernel_size"])}
+        kernel = vision.get("merge_kernel_size")
+        if isinstance(kernel, list):
+            vision = {**vision, "merge_kernel_size": tuple(kernel)}
         # transformers 5 writes the base into rope_parameters and the dtype into dtype
-        if isinstance(text.get("rope_parameters"), Mapping) and "rope_theta" not in text:
-            text = {**text, "rope_theta": text["rope_parameters"]["rope_theta"]}
+        rope = text.get("rope_parameters")
+        if isinstance(rope, Mapping):
+            if rope.get("rope_type", "default") != "default":
+                raise ValueError(f"config.json: rope_type={rope['rope_type']!r} is not supported, only 'default'")
+            text = {"rope_theta": rope.get("rope_theta", TextConfig.rope_theta), **text}
         top: dict[str, Any] = {"torch_dtype": raw.get("torch_dtype") or raw.get("dtype") or cls.torch_dtype}
         if "media_placeholder_token_id" in raw:
             top["media_placeholder_token_id"] = raw["media_placeholder_token_id"]

@@ -122,9 +122,7 @@ def test_pictures_in_every_shape(part: dict[str, Any], source: object) -> None:
     ],
 )
 def test_urls_reach_the_reader_untouched(url: str) -> None:
-    assert picture_sources(parse_messages([user([{"type": "image_url", "image_url": {"url": url}}])])) == [
-        url
-    ]
+    assert picture_sources(parse_messages([user([{"type": "image_url", "image_url": {"url": url}}])])) == [url]
 
 
 def test_developer_is_system() -> None:
@@ -206,9 +204,7 @@ def test_parts_that_are_refused(part: Any, says: str) -> None:
 def test_pictures_and_counts_must_match() -> None:
     raw = [user([{"image": "a"}, {"image": "b"}])]
     for counts in ([], [3], [3, 4, 5]):
-        with pytest.raises(
-            ValueError, match=f"messages hold 2 pictures, but picture_tokens has {len(counts)} counts"
-        ):
+        with pytest.raises(ValueError, match=f"messages hold 2 pictures, but picture_tokens has {len(counts)} counts"):
             shown(raw, *counts)
     with pytest.raises(ValueError, match=r"at least 1, not \[3, 0\]"):
         shown(raw, 3, 0)
@@ -223,9 +219,7 @@ def test_pictures_keep_their_place() -> None:
     raw = [user(["one ", {"image": "a"}, " two", {"image": "b"}, {"image": "c"}, "three"])]
     assert picture_sources(parse_messages(raw)) == ["a", "b", "c"]
     asked = f"one {picture(2)} two{picture(5)}{picture(3)}three"
-    assert (
-        shown(raw, 2, 5, 3, prompt=True) == f"{SYSTEM}<|im_user|>user<|im_middle|>{asked}<|im_end|>{ANSWER}"
-    )
+    assert shown(raw, 2, 5, 3, prompt=True) == f"{SYSTEM}<|im_user|>user<|im_middle|>{asked}<|im_end|>{ANSWER}"
 
 
 def test_two_user_turns_system_as_parts_and_a_picture_in_an_early_turn() -> None:
@@ -255,9 +249,7 @@ def test_pictures_in_system_and_assistant_turns() -> None:
 
 def test_a_later_system_message_stays_where_it_is() -> None:
     raw = [user("a"), {"role": "system", "content": "b"}]
-    assert shown(raw) == (
-        f"{SYSTEM}<|im_user|>user<|im_middle|>a<|im_end|><|im_system|>system<|im_middle|>b<|im_end|>"
-    )
+    assert shown(raw) == (f"{SYSTEM}<|im_user|>user<|im_middle|>a<|im_end|><|im_system|>system<|im_middle|>b<|im_end|>")
 
 
 def test_texts_that_touch_are_one_text() -> None:
@@ -316,9 +308,7 @@ turn = st.fixed_dictionaries(
 @given(st.lists(turn, min_size=1, max_size=4), st.booleans())
 def test_the_template_that_is_saved_says_the_same(raw: list[dict[str, Any]], prompt: bool) -> None:
     ones = [1] * len(picture_sources(parse_messages(raw)))
-    written = (
-        jinja2.Environment().from_string(CHAT_TEMPLATE).render(messages=raw, add_generation_prompt=prompt)
-    )
+    written = jinja2.Environment().from_string(CHAT_TEMPLATE).render(messages=raw, add_generation_prompt=prompt)
     assert shown(raw, *ones, prompt=prompt) == written
 
 

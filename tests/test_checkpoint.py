@@ -470,19 +470,33 @@ def test_the_form_of_transformers_5() -> None:
         ("text_config", "qk_rope_head_dim", 63),
         ("text_config", "num_experts_per_tok", 65),
         ("text_config", "n_group", 5),
+        ("text_config", "rope_parameters", {"rope_type": "yarn", "rope_theta": 50000.0}),
+        ("text_config", "rope_theta", "800000"),
+        ("text_config", "rms_norm_eps", None),
+        ("text_config", "norm_topk_prob", 1),
+        ("text_config", "first_k_dense_replace", -1),
+        ("text_config", "eos_token_id", [163585]),
+        ("text_config", "routed_scaling_factor", float("nan")),
         ("vision_config", "patch_size", -14),
+        ("vision_config", "merge_kernel_size", 2),
+        ("vision_config", "merge_kernel_size", ["a", "b"]),
         ("vision_config", "num_attention_heads", 5),
         ("vision_config", "merge_kernel_size", [2]),
         ("vision_config", "merge_kernel_size", [0, 2]),
         ("", "media_placeholder_token_id", 163840),
+        ("", "media_placeholder_token_id", "163605"),
         ("", "torch_dtype", "int8"),
     ],
 )
 def test_a_wrong_value_is_named(part: str, name: str, value: object) -> None:
     raw = official()
     (raw[part] if part else raw)[name] = value
-    # Two faults are told by what they come to: experts out of groups, and the width over the heads.
-    said = {"n_group": "experts cannot form 5 equal groups", "num_attention_heads": "over 5 heads"}
+    # Some faults are told by what they come to: experts out of groups, and the width over the heads.
+    said = {
+        "rope_parameters": "rope_type='yarn'",
+        "n_group": "experts cannot form 5 equal groups",
+        "num_attention_heads": "over 5 heads",
+    }
     with pytest.raises(ValueError, match=said.get(name, name)):
         KimiVLConfig.from_dict(raw)
 

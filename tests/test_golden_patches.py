@@ -29,9 +29,7 @@ def test_pixels_equal_the_recorded_ones(case: dict[str, Any]) -> None:
     # the record is rounded to float16, so ours must round to the very same
     assert torch.equal(pixels.to(torch.float16), PIXELS[f"{Path(case['file']).stem}.pixel_values_f16"])
     assert pixels.double().sum().item() == pytest.approx(case["float32_sum"], abs=1e-6 * pixels.numel())
-    assert pixels.double().abs().sum().item() == pytest.approx(
-        case["float32_abs_sum"], abs=1e-6 * pixels.numel()
-    )
+    assert pixels.double().abs().sum().item() == pytest.approx(case["float32_abs_sum"], abs=1e-6 * pixels.numel())
 
 
 @pytest.mark.parametrize("limit", [4096, 16384])

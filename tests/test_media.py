@@ -158,9 +158,7 @@ ROUTES: dict[str, Callable[[bytes, Path], Image.Image]] = {
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("orientation", SIDES)
 @pytest.mark.parametrize("kind", [*LOSSLESS, *LOSSY])
-def test_every_format_and_route_is_turned_once(
-    kind: str, orientation: int, route: str, tmp_path: Path
-) -> None:
+def test_every_format_and_route_is_turned_once(kind: str, orientation: int, route: str, tmp_path: Path) -> None:
     data = encoded(stored(orientation), kind, exif=exif(orientation), **(LOSSLESS | LOSSY)[kind])
     path = tmp_path / "picture"
     path.write_bytes(data)
@@ -478,9 +476,7 @@ def test_bare_base64_of_every_format(kind: str) -> None:
     assert near(load_picture(base64.b64encode(data).decode()), expected, 0)
 
 
-def test_a_file_is_read_before_its_name_is_taken_for_base64(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_read_before_its_name_is_taken_for_base64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     name = base64.urlsafe_b64encode(PNG)[:80].decode()
     Path(name).write_bytes(encoded(Image.new("RGB", (1, 1), RED), "BMP"))
@@ -627,12 +623,8 @@ for data in (bomb, note):
 
 def test_small_files_that_unpack_to_huge_ones_are_refused_unopened() -> None:
     # in a process of its own, since only a peak of memory can be read; that of making the bombs comes first
-    code = BOMB.replace("{before}", "del pack, rows, text; start = peak()").replace(
-        "{after}", "print(peak() - start)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
-    )
+    code = BOMB.replace("{before}", "del pack, rows, text; start = peak()").replace("{after}", "print(peak() - start)")
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     refused, text, grown = done.stdout.splitlines()
     assert "12000 x 12000 = 144000000 pixels are over the limit of 80000000" in refused
     assert "PNG cannot be read" in text

@@ -72,9 +72,7 @@ def test_no_picture() -> None:
     assert inputs.image_grid_hws.dtype == torch.int64
     assert inputs.image_tokens == 0
     assert inputs.text_tokens == len(inputs.input_ids)
-    assert (
-        TOKENIZER.decode(inputs.input_ids[inputs.answer_mask].tolist(), skip_special=False) == "Ho<|im_end|>"
-    )
+    assert TOKENIZER.decode(inputs.input_ids[inputs.answer_mask].tolist(), skip_special=False) == "Ho<|im_end|>"
 
 
 def test_the_generation_prompt_can_be_left_out() -> None:
@@ -86,13 +84,9 @@ def test_the_generation_prompt_can_be_left_out() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 200), st.integers(1, 200)), min_size=1, max_size=4), st.booleans())
-def test_placeholders_features_and_patches_agree_for_mixed_sizes(
-    sizes: list[tuple[int, int]], small: bool
-) -> None:
+def test_placeholders_features_and_patches_agree_for_mixed_sizes(sizes: list[tuple[int, int]], small: bool) -> None:
     config = replace(CONFIG, in_token_limit=20) if small else CONFIG
-    inputs = ask(
-        *({"image": picture(*size)} for size in sizes), processor=replace(PROCESSOR, image_config=config)
-    )
+    inputs = ask(*({"image": picture(*size)} for size in sizes), processor=replace(PROCESSOR, image_config=config))
     grids = [plan_grid(*size, config) for size in sizes]
     assert runs(inputs) == [grid.tokens for grid in grids]
     assert inputs.image_grid_hws.tolist() == [[grid.h, grid.w] for grid in grids]
@@ -200,10 +194,7 @@ def test_messages_are_checked_before_a_picture_is_opened() -> None:
 def test_limits_and_background_reach_the_reader() -> None:
     with pytest.raises(ValueError, match=r"picture 1 of 1: .*limit of 1799"):
         ask({"image": PNG}, processor=replace(PROCESSOR, limits=PictureLimits(max_pixels=1799)))
-    assert (
-        ask({"image": PNG}, processor=replace(PROCESSOR, limits=PictureLimits(max_pixels=1800))).image_tokens
-        == 6
-    )
+    assert ask({"image": PNG}, processor=replace(PROCESSOR, limits=PictureLimits(max_pixels=1800))).image_tokens == 6
     clear = Image.new("RGBA", (28, 28), (9, 9, 9, 0))
     for background, value in (((255, 255, 255), 1.0), ((0, 0, 0), -1.0)):
         pixels = ask({"image": clear}, processor=replace(PROCESSOR, background=background)).pixel_values
@@ -221,9 +212,7 @@ def test_saved_and_read_again(tmp_path: Path) -> None:
     KimiVLProcessor(TOKENIZER, config).save_pretrained(tmp_path / "folder")
     again = KimiVLProcessor.from_pretrained(tmp_path / "folder")
     assert again.image_config == config
-    assert torch.equal(
-        ask(picture_part := {"image": PNG}, processor=again).input_ids, ask(picture_part).input_ids
-    )
+    assert torch.equal(ask(picture_part := {"image": PNG}, processor=again).input_ids, ask(picture_part).input_ids)
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,7 @@ N = TOKENIZER.n_base
 text = st.lists(
     st.one_of(
         st.text(),
-        st.sampled_from(
-            ["<|im_end|>", "<|media_pad|>", "[EOS]", "<|reserved_token_405|>", "<|", "|>", "\r\n", "  "]
-        ),
+        st.sampled_from(["<|im_end|>", "<|media_pad|>", "[EOS]", "<|reserved_token_405|>", "<|", "|>", "\r\n", "  "]),
     )
 ).map("".join)
 any_ids = st.lists(st.integers(0, TOKENIZER.vocab_size - 1))

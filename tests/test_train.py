@@ -56,12 +56,21 @@ def words(count: int, seed: int, answers: int) -> Sample:
     return Sample(ids, torch.arange(count) >= count - answers, None, NO_PICTURES)
 
 
-def with_picture(seed: int, grid: tuple[int, int] = (2, 4), written: str | None = None) -> Sample:
+def with_picture(
+    seed: int, grid: tuple[int, int] = (2, 4), written: str | None = None, named: str | None = None
+) -> Sample:
     pixels, hws = random_pixels([grid], seed)
     text = words(6, seed, 3)
     run = torch.full((grid[0] * grid[1] // 4,), PLACEHOLDER)
     ids, mask = torch.cat((run, text.input_ids)), torch.cat((run < 0, text.answer_mask))
-    return Sample(ids, mask, pixels, hws, written)
+    return Sample(ids, mask, pixels, hws, written, named)
+
+
+NAMEABLE = {"cat": [1, 2], "black cat": [3, 1, 2], "tulip": [4]}
+
+
+def pupil_of(model: Model, *, text: float = 0.0, reading: float = 0.0, naming: float = 0.0) -> Learner:
+    return Learner(model, NAMEABLE, text_weight=text, reading_weight=reading, naming_weight=naming)
 
 
 samples = st.lists(
@@ -97,7 +106,7 @@ def test_no_target_crosses_from_one_sample_into_the_next(parts: list[Sample]) ->
 @settings(max_examples=15)
 @torch.inference_mode()
 def test_the_packed_loss_is_the_mean_over_all_answer_tokens(parts: list[Sample]) -> None:
-    learner = Learner(random_model(), text_weight=1.0, reading_weight=0.0)
+    learner = pupil_of(random_model(), text=1.0, reading=0.0)
     each = [learner(pack([part])).figures["text"] for part in parts]
     counts = [int((pack([part]).targets != IGNORE).sum()) for part in parts]
     expected = sum(loss * n for loss, n in zip(each, counts, strict=True)) / sum(counts)
@@ -110,24 +119,67 @@ def test_a_new_model_knows_nothing() -> None:
     model = Model(SMALL_CONFIG)
     model.init_weights(0)
     batch = pack([words(200, seed, 199) for seed in range(4)] + [with_picture(9)])
-    loss = Learner(model, text_weight=1.0, reading_weight=0.0)(batch).figures["text"]
+    loss = pupil_of(model, text=1.0, reading=0.0)(batch).figures["text"]
     assert loss == pytest.approx(math.log(SMALL_CONFIG.text_config.vocab_size), abs=0.05)
 
 
 def test_each_weight_scales_its_part() -> None:
-    batch = pack([with_picture(0, (2, 8), "ab"), words(9, 1, 4)])
+    batch = pack([with_picture(0, (2, 8), "ab"), with_picture(1, named="tulip"), words(9, 1, 4)])
     model = random_model()
-    learned = Learner(model, text_weight=2.0, reading_weight=3.0)(batch)
+    learned = pupil_of(model, text=2.0, reading=3.0, naming=5.0)(batch)
     figures = learned.figures
     alpha = model.config.text_config.aux_loss_alpha
-    expected = 2 * figures["text"] + 3 * figures["reading"] + alpha * figures["balance"]
-    assert learned.loss.item() == pytest.approx(expected, rel=1e-5)
-    assert set(Learner(model, text_weight=0.0, reading_weight=1.0)(batch).figures) == {"reading"}
+    parts = 2 * figures["text"] + 3 * figures["reading"] + 5 * figures["naming"]
+    assert learned.loss.item() == pytest.approx(parts + alpha * figures["balance"], rel=1e-5)
+    assert set(pupil_of(model, reading=1.0)(batch).figures) == {"reading"}
+    assert set(pupil_of(model, naming=1.0)(batch).figures) == {"naming"}
+
+
+def test_a_batch_in_which_no_loss_sees_anything_moves_nothing(tmp_path: Path) -> None:
+    silent = Mixture([Source("silent", 1.0, lambda seed, index: words(6, index, 0))], seed=1, batch_size=2)
+    trained, fresh = learner(), learner()
+    train(trained, silent, Schedule(steps=2, peak=1e-2, warmup=1), tmp_path, workers=0)
+    bias = "e_score_correction_bias"
+    before, after = fresh.state_dict(), trained.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in after if not name.endswith(bias))
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
+    model = nn.Linear(3, 3)
+    before = model.weight.detach().clone()
+    optimizer = MuonAdamW(model)
+    (model(torch.ones(1, 3)).sum() * float("nan")).backward()
+    assert math.isnan(optimizer.step(0.1))
+    assert torch.equal(model.weight, before)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step(0.1)
+    assert model.weight.isfinite().all()
+    assert not torch.equal(model.weight, before)
+
+
+def test_names_are_learnt(tmp_path: Path) -> None:
+    colours = {"cat": -1.0, "black cat": 0.0, "tulip": 1.0}
+
+    def draw(seed: int, index: int) -> Sample:
+        name = list(colours)[index % 3]
+        sample = with_picture(index, named=name)
+        return replace(sample, pixel_values=torch.full((8, 3, 14, 14), colours[name]))
+
+    pupil = pupil_of(random_model(config=TINY, std=0.05), naming=1.0)
+    pupil.model.language_model.requires_grad_(False)
+    pupil.model.multi_modal_projector.requires_grad_(False)
+    pupil.reader.requires_grad_(False)
+    train(
+        pupil, Mixture([Source("names", 1.0, draw)], seed=1, batch_size=6), Schedule(60, 1e-2, 5), tmp_path, workers=0
+    )
+    losses = [line["naming"] for line in logged(tmp_path)]
+    assert losses[0] == pytest.approx(math.log(3), abs=0.4)
+    assert losses[-1] < 0.2
 
 
 def test_every_part_learns_from_text_and_pictures() -> None:
-    learner = Learner(random_model(config=TINY), text_weight=1.0, reading_weight=1.0)
-    batch = pack([with_picture(0, (2, 8), "ab"), words(60, 1, 50)])
+    learner = pupil_of(random_model(config=TINY), text=1.0, reading=1.0, naming=1.0)
+    batch = pack([with_picture(0, (2, 8), "ab"), with_picture(1, named="cat"), words(60, 1, 50)])
     learner(batch).loss.backward()
     idle = [name for name, p in learner.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert idle == []
@@ -192,7 +244,7 @@ def test_gradients_are_clipped_together() -> None:
 
 
 def test_matrices_of_blocks_go_to_muon_each_expert_by_itself() -> None:
-    learner = Learner(random_model(config=TINY), text_weight=1.0, reading_weight=1.0)
+    learner = pupil_of(random_model(config=TINY), text=1.0, reading=1.0)
     muon = {name for name, p in learner.named_parameters() if is_muon(name, p)}
     experts = {f"model.language_model.model.layers.1.mlp.experts.{e}.up_proj.weight" for e in range(4)}
     assert experts <= muon
@@ -204,7 +256,9 @@ def test_matrices_of_blocks_go_to_muon_each_expert_by_itself() -> None:
     assert all(
         name.endswith(("bias", "norm.weight", "norm0.weight", "norm1.weight", "layernorm.weight"))
         for name in rest
-        if not name.endswith(("embed_tokens.weight", "lm_head.weight", "emb.weight", "proj.weight"))
+        if not name.endswith(
+            ("embed_tokens.weight", "lm_head.weight", "emb.weight", "proj.weight", "words.weight", "scale")
+        )
     )
 
 
@@ -302,7 +356,7 @@ def draw_words(seed: int, index: int) -> Sample:
 
 
 def draw_picture(seed: int, index: int) -> Sample:
-    return with_picture(seed * 1000 + index, (2, 8), "ab")
+    return with_picture(seed * 1000 + index, (2, 8), "ab", "cat" if index % 2 else "tulip")
 
 
 def mixture(seed: int = 0) -> Mixture:
@@ -316,7 +370,7 @@ def same(ours: Batch, theirs: Batch) -> bool:
         torch.equal(ours.input_ids, theirs.input_ids)
         and torch.equal(ours.targets, theirs.targets)
         and torch.equal(ours.image_grid_hws, theirs.image_grid_hws)
-        and (ours.lengths, ours.written) == (theirs.lengths, theirs.written)
+        and (ours.lengths, ours.written, ours.named) == (theirs.lengths, theirs.written, theirs.named)
         and (pixels[0] is pixels[1] is None or torch.equal(pixels[0], pixels[1]))  # type: ignore[arg-type]
     )
 
@@ -350,7 +404,7 @@ def test_a_mixture_needs_weights_above_zero(weights: list[float]) -> None:
 
 def learner(dtype: torch.dtype = torch.float32, *, std: float = 0.1) -> Learner:
     torch.manual_seed(0)  # the reading head draws its weights from it
-    return Learner(random_model(config=TINY, std=std, dtype=dtype), text_weight=1.0, reading_weight=0.5)
+    return pupil_of(random_model(config=TINY, std=std, dtype=dtype), text=1.0, reading=0.5, naming=0.5)
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:
@@ -389,7 +443,7 @@ def test_a_run_moves_everything_and_saves_it(tmp_path: Path) -> None:
     moved = {name for name in after if not torch.equal(before[name], after[name])}
     assert all(".experts." in name for name in set(after) - moved)  # nobody may have chosen one
     assert len(moved) > 0.9 * len(after)
-    assert load_state(tmp_path / "state.safetensors", fresh, None) == 3
+    assert load_state(tmp_path / "state.safetensors", fresh, MuonAdamW(fresh)) == 3
     assert all(torch.equal(fresh.state_dict()[name], after[name]) for name in after)
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -406,9 +460,9 @@ def test_what_is_frozen_stays(tmp_path: Path) -> None:
 
 def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
     train(learner(), mixture(), Schedule(steps=1, peak=1e-3), tmp_path, workers=0)
-    other = Learner(random_model(), text_weight=1.0, reading_weight=0.5)
+    other = pupil_of(random_model(), text=1.0, reading=0.5)
     with pytest.raises(ValueError, match="belongs to another model"):
-        load_state(tmp_path / "state.safetensors", other, None)
+        load_state(tmp_path / "state.safetensors", other, MuonAdamW(other))
 
 
 def test_the_state_of_other_parameters_is_refused(tmp_path: Path) -> None:
@@ -474,7 +528,7 @@ def draw_colour(seed: int, index: int) -> Sample:
 
 def test_the_names_of_colours_are_learnt(tmp_path: Path) -> None:
     model = random_model(config=TINY, std=0.05)
-    pupil = Learner(model, text_weight=1.0, reading_weight=0.0)
+    pupil = pupil_of(model, text=1.0, reading=0.0)
     pupil.reader.requires_grad_(False)
     data = Mixture([Source("colours", 1.0, draw_colour)], seed=1, batch_size=8)
     train(pupil, data, Schedule(steps=60, peak=1e-2, warmup=5), tmp_path, workers=0)
