@@ -142,12 +142,14 @@ class Reply:
         self,
         model: KimiVL,
         processor: KimiVLProcessor,
-        messages: Sequence[Mapping[str, Any] | Message],
+        messages: Sequence[Mapping[str, Any] | Message] | ModelInputs,
         params: SamplingParams = SamplingParams(),
     ) -> None:
-        """Reads the pictures and checks all of the request; raises ``ValueError`` before the model runs."""
-        self._began = time.perf_counter()
-        self._inputs = processor(messages)
+        """Reads the pictures, unless that was done, and checks all of the request.
+
+        Raises: ``ValueError`` before the model runs.
+        """
+        self._inputs = messages if isinstance(messages, ModelInputs) else processor(messages)
         self._ids = model.stream(self._inputs, params)
         self._decoder = StreamDecoder(processor.tokenizer)
         self._prepared = self._first = time.perf_counter()
@@ -185,7 +187,7 @@ class Reply:
             finish_reason=finish,
             usage=Usage(self._inputs.text_tokens, self._inputs.image_tokens, self._count),
             timings=Timings(
-                preparing=self._prepared - self._began,
+                preparing=self._inputs.seconds,
                 first_token=self._first - self._prepared,
                 generating=time.perf_counter() - self._first,
             ),

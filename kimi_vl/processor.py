@@ -7,6 +7,7 @@ token ids and the patches of all its pictures. Knows nothing of the model, of ba
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ class ModelInputs:
     image_tokens: int  # placeholders, one for each merged patch
     end_ids: tuple[int, ...]  # any of them ends the answer
     vocab_size: int  # ids that the tokenizer knows
+    seconds: float  # that reading the pictures and words took
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class KimiVLProcessor:
         All messages are checked before the first picture is opened. Raises ``ValueError`` naming the message
         (``messages[0].content[1]``) or the picture (``picture 2 of 3``, counting from 1 over all messages).
         """
+        began = time.perf_counter()
         parsed = parse_messages(messages)
         sources = picture_sources(parsed)
         pixels, grids = [], []
@@ -104,4 +107,5 @@ class KimiVLProcessor:
             image_tokens=sum(counts),
             end_ids=self.tokenizer.end_ids,
             vocab_size=self.tokenizer.vocab_size,
+            seconds=time.perf_counter() - began,
         )

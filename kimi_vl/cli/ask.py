@@ -53,8 +53,9 @@ def ask(
     from kimi_vl.answer import Reply, check_fit
 
     messages = [*opening_messages(system), user_message(pictures, question)]
-    check_fit(config, processor(messages), params)
-    reply = Reply(open_model(choice), processor, messages, params)
+    inputs = processor(messages)
+    check_fit(config, inputs, params)
+    reply = Reply(open_model(choice), processor, inputs, params)
     if as_json:
         print(json.dumps(_as_dict(reply.answer, model), ensure_ascii=False))
         return

@@ -8,6 +8,7 @@ In: :class:`Batch`. Out: :class:`Learned`. A stage chooses the weights and which
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,14 +33,15 @@ class Learned:
 class Learner(nn.Module):
     """The model with the heads that only training needs.
 
-    A ``text_weight`` of 0 leaves the decoder out altogether. ``names`` (name → token ids) are what a picture can be
-    named among. A batch without a picture, line or answer that a loss could see adds nothing to it.
+    A ``text_weight`` of 0 leaves the decoder out, but for its head's rows, in which pictures are named. ``names``
+    (name → token ids) are what a picture can be named among. A batch without a picture, line or answer that a loss
+    could see adds nothing to it.
     """
 
     def __init__(
         self,
         model: KimiVLForConditionalGeneration,
-        names: dict[str, list[int]],
+        names: Mapping[str, Sequence[int]],
         *,
         text_weight: float,
         reading_weight: float,
@@ -47,9 +49,8 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        vision = model.config.vision_config
-        self.reader = ReadingHead(vision).to(model.dtype)
-        self.namer = NamingHead(vision, names, model.config.text_config.vocab_size).to(model.dtype)
+        self.reader = ReadingHead(model.config.vision_config).to(model.dtype)
+        self.namer = NamingHead(names)
         self.text_weight, self.reading_weight, self.naming_weight = text_weight, reading_weight, naming_weight
 
     def forward(self, batch: Batch) -> Learned:
@@ -66,23 +67,28 @@ class Learner(nn.Module):
             reading = self.reader.loss([merged[i] for i in lines], grids, texts)
             loss = loss + self.reading_weight * reading
             figures["reading"] = float(reading.detach())
+        features: Tensor | None = None
+        if merged and (self.naming_weight or self.text_weight):
+            features = self.model.multi_modal_projector(torch.cat(merged))
         things = [i for i, name in enumerate(batch.named) if name is not None]
         if self.naming_weight and things:
+            assert features is not None
+            of_picture = features.split([len(picture) for picture in merged])
             names = [name for name in batch.named if name is not None]
-            naming = self.namer.loss([merged[i] for i in things], names)
+            lm_head = self.model.language_model.lm_head.weight
+            naming = self.namer.loss([of_picture[i] for i in things], lm_head, names)
             loss = loss + self.naming_weight * naming
             figures["naming"] = float(naming.detach())
         if self.text_weight and bool((batch.targets != IGNORE).any()):
-            text, routings = self.text_loss(batch, merged)
+            text, routings = self.text_loss(batch, features)
             balance = sequence_balance_loss(routings, batch.lengths)
             loss = loss + self.text_weight * text + self.model.config.text_config.aux_loss_alpha * balance
             figures |= {"text": float(text.detach()), "balance": float(balance.detach())}
             figures["busiest"] = busiest_share(routings)
         return Learned(loss, routings, figures)
 
-    def text_loss(self, batch: Batch, merged: list[Tensor]) -> tuple[Tensor, list[Routing]]:
+    def text_loss(self, batch: Batch, features: Tensor | None) -> tuple[Tensor, list[Routing]]:
         """Mean cross entropy over the answers' tokens. Only their rows go through the head."""
-        features = self.model.multi_modal_projector(torch.cat(merged)) if merged else None
         positions = torch.cat([torch.arange(n, device=self.model.device) for n in batch.lengths])
         embeds = self.model.embed(batch.input_ids, features)
         hidden = self.model.hidden(embeds, positions, batch.lengths)

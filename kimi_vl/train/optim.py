@@ -17,8 +17,6 @@ _ADAMW_ENDINGS = (
     "embed_tokens.weight",
     "lm_head.weight",
     "reader.proj.weight",
-    "namer.proj.weight",
-    "namer.words.weight",
 )
 
 

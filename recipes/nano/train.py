@@ -51,7 +51,7 @@ SEED = 20261125
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage learns from, by which losses, and how fast. Without a text loss, only MoonViT moves."""
+    """What a stage learns from, by which losses, and how fast. What no loss reaches does not move."""
 
     before: str | None
     sources: tuple[Source, ...]
@@ -89,8 +89,8 @@ STAGES = {
     "answering": Stage(
         before="naming",
         sources=(
-            Source("line", 0.54, line_answering),
-            Source("emoji", 0.28, scene_answering(emoji_sample)),
+            Source("line", 0.48, line_answering),
+            Source("emoji", 0.34, scene_answering(emoji_sample)),
             Source("clipart", 0.04, scene_answering(clipart_sample)),
             Source("counting", 0.04, scene_answering(counting_sample)),
             Source("colour", 0.02, scene_answering(colour_sample)),
@@ -100,7 +100,7 @@ STAGES = {
         ),
         text_weight=1.0,
         reading_weight=0.3,
-        naming_weight=0.1,
+        naming_weight=0.3,
         batch_size=128,
         schedule=Schedule(steps=0, peak=2e-3, warmup=50, decay=0.4, save_every=100),
     ),
@@ -110,9 +110,11 @@ STAGES = {
 def run(name: str, steps: int, start: Path | None) -> None:
     stage = STAGES[name]
     learner = new_learner(stage)
+    model = learner.model
     if not stage.text_weight:
-        learner.model.language_model.requires_grad_(False)
-        learner.model.multi_modal_projector.requires_grad_(False)
+        model.language_model.requires_grad_(False)
+        model.multi_modal_projector.requires_grad_(bool(stage.naming_weight))
+        model.language_model.lm_head.requires_grad_(bool(stage.naming_weight))
     if start is None and stage.before is not None:
         start = state_of(stage.before)
     if start is not None and not state_of(name).exists():
