@@ -22,6 +22,7 @@ from kimi_vl.train.balance import busiest_share, moe_layers, sequence_balance_lo
 from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.learner import Learner
 from kimi_vl.train.loop import Schedule, train
+from kimi_vl.train.muon import fast_dtype
 from kimi_vl.train.optim import MuonAdamW, is_muon, warmup_stable_decay
 from kimi_vl.train.packing import IGNORE, Batch, Sample, pack
 from kimi_vl.train.reading import ALPHABET, FRAMES_PER_COLUMN, ReadingHead
@@ -105,11 +106,12 @@ def test_no_target_crosses_from_one_sample_into_the_next(parts: list[Sample]) ->
 @given(parts=samples)
 @settings(max_examples=15)
 @torch.inference_mode()
-def test_the_packed_loss_is_the_mean_over_all_answer_tokens(parts: list[Sample]) -> None:
+def test_the_packed_loss_weighs_each_answer_by_the_root_of_its_length(parts: list[Sample]) -> None:
     learner = pupil_of(random_model(), text=1.0, reading=0.0)
     each = [learner(pack([part])).figures["text"] for part in parts]
     counts = [int((pack([part]).targets != IGNORE).sum()) for part in parts]
-    expected = sum(loss * n for loss, n in zip(each, counts, strict=True)) / sum(counts)
+    roots = [math.sqrt(n) for n in counts]
+    expected = sum(loss * root for loss, root in zip(each, roots, strict=True)) / sum(roots)
     assert learner(pack(parts)).figures["text"] == pytest.approx(expected, abs=1e-4)
 
 
@@ -189,8 +191,8 @@ def test_every_part_learns_from_text_and_pictures() -> None:
 
 
 def naive_orthogonal(matrix: Tensor) -> Tensor:
-    """Five Newton-Schulz steps in bfloat16 on the short side (arXiv 2502.16982, section 2.1)."""
-    x = matrix.bfloat16() if matrix.shape[0] <= matrix.shape[1] else matrix.T.bfloat16()
+    """Five Newton-Schulz steps on the short side (arXiv 2502.16982, section 2.1)."""
+    x = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).to(fast_dtype(matrix.device))
     x = x / x.norm()
     for _ in range(5):
         a = x @ x.T

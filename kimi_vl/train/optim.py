@@ -1,8 +1,7 @@
 """Muon for the blocks' matrices, AdamW for the rest, on float32 master weights.
 
 In: a model in any float dtype with gradients. Out: its weights moved by one step. The same learning rate serves both
-halves, since Muon's update is scaled to AdamW's usual size. Source: Muon is Scalable for LLM Training (arXiv
-2502.16982), section 2; each expert is its own matrix.
+halves. Source: Muon is Scalable for LLM Training (arXiv 2502.16982), section 2.
 """
 
 from __future__ import annotations
@@ -12,12 +11,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from kimi_vl.train.muon import Muon
+
 # What is no matrix of a block although it has two dimensions.
 _ADAMW_ENDINGS = (
     "embed_tokens.weight",
     "lm_head.weight",
     "reader.proj.weight",
 )
+# Queries, keys and values lie one above the other in it.
+_FUSED = {"wqkv.weight": 3}
 
 
 def is_muon(name: str, parameter: Tensor) -> bool:
@@ -34,13 +37,15 @@ class MuonAdamW:
     def __init__(self, model: nn.Module, *, weight_decay: float = 0.1) -> None:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.masters = {name: p.detach().to(torch.float32, copy=True) for name, p in self.parameters.items()}
-        muon = [m for name, m in self.masters.items() if is_muon(name, m)]
+        muon = [
+            {"params": [m], "parts": next((n for end, n in _FUSED.items() if name.endswith(end)), 1)}
+            for name, m in self.masters.items()
+            if is_muon(name, m)
+        ]
         adamw = [m for name, m in self.masters.items() if not is_muon(name, m)]
         self._optimizers: list[torch.optim.Optimizer] = []
         if muon:
-            self._optimizers.append(
-                torch.optim.Muon(muon, lr=0.0, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
-            )
+            self._optimizers.append(Muon(muon, weight_decay=weight_decay))
         if adamw:
             self._optimizers.append(
                 torch.optim.AdamW(adamw, lr=0.0, weight_decay=weight_decay, betas=(0.9, 0.95), eps=1e-8)
@@ -92,7 +97,7 @@ class MuonAdamW:
             raise ValueError(f"the optimizer's state lacks {missing} and does not know {unknown}")
         for optimizer in self._optimizers:
             names = {id(m): name for name, m in self.masters.items()}
-            kinds = ("momentum_buffer",) if isinstance(optimizer, torch.optim.Muon) else _ADAMW_STATE
+            kinds = ("momentum_buffer",) if isinstance(optimizer, Muon) else _ADAMW_STATE
             for group in optimizer.param_groups:
                 for master in group["params"]:
                     name = names[id(master)]

@@ -24,7 +24,7 @@ from recipes.nano.text import book
 
 PICTURES = ImageProcessorConfig()
 LONGEST_TEXT = 96  # tokens
-# Where to look is learned sooner, and far more cheaply, from short lines.
+# Letters are learned sooner, and far more cheaply, from short lines.
 SHORT_LINE = 32  # characters
 SHORT_UNTIL = 150_000  # samples of the run
 
@@ -43,8 +43,7 @@ def line_reading(seed: int, index: int) -> Sample:
 
 def line_answering(seed: int, index: int) -> Sample:
     """A line of text, and the answer that reads it."""
-    longest = SHORT_LINE if index < SHORT_UNTIL else LONGEST
-    line = line_sample(seed, index, "train", longest=longest)
+    line = line_sample(seed, index, "train")
     question = Random(f"question/{seed}/{index}").choice(questions.READ)
     return asked(line.image, question, line.text, written=line.text)
 

@@ -43,7 +43,7 @@ def _cut(random: Random, split: str, longest: int) -> str:
     if split == "heldout":
         wanted, shortest = random.randint(16, 64), 8
     else:
-        wanted = random.choices((random.randint(3, 16), random.randint(16, 48), random.randint(48, 80)), (3, 5, 2))[0]
+        wanted = random.choices((random.randint(3, 16), random.randint(16, 48), random.randint(48, 80)), (2, 5, 3))[0]
         shortest = 1
     wanted = min(wanted, longest)
     while True:

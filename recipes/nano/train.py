@@ -5,9 +5,13 @@
     torchrun --nproc-per-node 2 -m recipes.nano.train answering  --steps N   the whole model learns to answer
     python -m recipes.nano.train export [FOLDER]                             its weights, in bfloat16, into the package
 
-Before it: recipes.nano.fetch (data) and recipes.nano.bpe (tokenizer). A stage starts from the one before it, or from
-the state given with --weights. Runs are kept under ``.runs/nano/STAGE``, go on where they stopped, and give the same
-steps as an unbroken run.
+A model folder lacks the reading head, and a new one would spoil a tower that reads: to train on from one, begin with
+
+    torchrun --nproc-per-node 2 -m recipes.nano.train head       --steps N --weights FOLDER
+
+and go on from its state. Before all: recipes.nano.fetch (data) and recipes.nano.bpe (tokenizer). A stage starts from
+the one before it, or from the state or model folder given with --weights. Runs are kept under ``.runs/nano/STAGE``, go
+on where they stopped, and give the same steps as an unbroken run.
 """
 
 import argparse
@@ -26,6 +30,7 @@ from kimi_vl.train import parallel
 from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.learner import Learner
 from kimi_vl.train.loop import Schedule, train
+from kimi_vl.train.muon import fast_dtype
 from kimi_vl.train.state import load_weights
 from recipes.nano.samples import (
     line_answering,
@@ -51,9 +56,10 @@ SEED = 20261125
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage learns from, by which losses, and how fast. What no loss reaches does not move."""
+    """What a stage learns from, what of the learner moves (by the beginning of names), by which losses, how fast."""
 
     before: str | None
+    moves: tuple[str, ...]
     sources: tuple[Source, ...]
     text_weight: float
     reading_weight: float
@@ -63,8 +69,19 @@ class Stage:
 
 
 STAGES = {
+    "head": Stage(
+        before=None,
+        moves=("reader",),
+        sources=(Source("line", 1.0, line_reading),),
+        text_weight=0.0,
+        reading_weight=1.0,
+        naming_weight=0.0,
+        batch_size=192,
+        schedule=Schedule(steps=0, peak=1e-2, warmup=10, decay=0.5, save_every=100),
+    ),
     "reading": Stage(
         before=None,
+        moves=("model.vision_tower", "reader"),
         sources=(Source("line", 1.0, line_reading),),
         text_weight=0.0,
         reading_weight=1.0,
@@ -74,6 +91,7 @@ STAGES = {
     ),
     "naming": Stage(
         before="reading",
+        moves=("model.vision_tower", "model.multi_modal_projector", "model.language_model.lm_head", "reader", "namer"),
         sources=(
             Source("line", 0.35, line_reading),
             Source("emoji", 0.45, scene_naming(emoji_sample)),
@@ -88,6 +106,7 @@ STAGES = {
     ),
     "answering": Stage(
         before="naming",
+        moves=("",),
         sources=(
             Source("line", 0.48, line_answering),
             Source("emoji", 0.34, scene_answering(emoji_sample)),
@@ -109,16 +128,16 @@ STAGES = {
 
 def run(name: str, steps: int, start: Path | None) -> None:
     stage = STAGES[name]
-    learner = new_learner(stage)
-    model = learner.model
-    if not stage.text_weight:
-        model.language_model.requires_grad_(False)
-        model.multi_modal_projector.requires_grad_(bool(stage.naming_weight))
-        model.language_model.lm_head.requires_grad_(bool(stage.naming_weight))
+    learner = new_learner(stage, fast_dtype(torch.device("cpu")))
+    for parameter_name, parameter in learner.named_parameters():
+        parameter.requires_grad_(parameter_name.startswith(stage.moves))
     if start is None and stage.before is not None:
         start = state_of(stage.before)
     if start is not None and not state_of(name).exists():
-        load_weights(start, learner)
+        if start.is_dir():
+            learner.model.load_state_dict(KimiVL.from_pretrained(str(start)).model.state_dict())
+        else:
+            load_weights(start, learner)
     # Each stage draws samples that no other has seen.
     data = Mixture(stage.sources, seed=SEED + list(STAGES).index(name), batch_size=stage.batch_size)
     train(learner, data, replace(stage.schedule, steps=steps), RUNS / name)
@@ -128,12 +147,12 @@ def state_of(name: str) -> Path:
     return RUNS / name / "state.safetensors"
 
 
-def new_learner(stage: Stage) -> Learner:
+def new_learner(stage: Stage, dtype: torch.dtype) -> Learner:
     model = KimiVLForConditionalGeneration(nano())
     model.init_weights(SEED)
     torch.manual_seed(SEED)
     return Learner(
-        model.bfloat16(),
+        model.to(dtype),
         names(),
         text_weight=stage.text_weight,
         reading_weight=stage.reading_weight,
@@ -143,7 +162,7 @@ def new_learner(stage: Stage) -> Learner:
 
 def export(folder: Path) -> None:
     """Writes the answering stage's weights and the files that the processor needs."""
-    learner = new_learner(STAGES["answering"])
+    learner = new_learner(STAGES["answering"], torch.bfloat16)
     load_weights(state_of("answering"), learner)
     processor().save_pretrained(folder)
     KimiVL(learner.model).save_pretrained(folder)
@@ -166,7 +185,9 @@ def main() -> None:
     for stage in STAGES:
         command = commands.add_parser(stage)
         command.add_argument("--steps", type=int, required=True)
-        command.add_argument("--weights", type=Path, help="the state whose weights the stage starts from")
+        command.add_argument(
+            "--weights", type=Path, help="the state or model folder that the stage starts from"
+        )
     commands.add_parser("export").add_argument("folder", type=Path, nargs="?", default=NANO)
     args = parser.parse_args()
     if args.command == "export":

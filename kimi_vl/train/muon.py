@@ -1,0 +1,100 @@
+"""Muon: momentum whose every matrix is made orthogonal before it moves the weights.
+
+In: matrices with gradients. Out: the same matrices moved by one step. Experts that lie in one tensor each are
+matrices of their own, and so are the blocks of rows of a fused one. Several processes share the work.
+Source: Muon is Scalable for LLM Training (arXiv 2502.16982), section 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kimi_vl.train import parallel
+
+# The quintic whose five rounds take singular values in (0, 1] near to 1.
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+_ROUNDS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """W ← W − lr · (0.2 · √max(rows, columns) · O + λ · W), O the orthogonal part of Nesterov's momentum.
+
+    The factor gives the update the usual size of AdamW's, so that both take the same rate. A group of parameters may
+    say that each is ``parts`` matrices, one above the other. Raises ``ValueError`` for what is no such matrix.
+    """
+
+    def __init__(self, params: Iterable[Any], *, weight_decay: float = 0.1, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": 0.0, "weight_decay": weight_decay, "momentum": momentum, "parts": 1})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.ndim != 2 or len(parameter) % group["parts"]:
+                    raise ValueError(f"{tuple(parameter.shape)} is not {group['parts']} matrices, one above the other")
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One step; a parameter without a gradient stays."""
+        for group in self.param_groups:
+            moving = [parameter for parameter in group["params"] if parameter.grad is not None]
+            directions: list[Tensor] = []
+            for parameter in moving:
+                state = self.state[parameter]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                buffer = state["momentum_buffer"]
+                buffer.mul_(group["momentum"]).add_(parameter.grad)
+                directions += parameter.grad.add(buffer, alpha=group["momentum"]).chunk(group["parts"])
+            matrices = [matrix for parameter in moving for matrix in parameter.chunk(group["parts"])]
+            for matrix, orthogonal in zip(matrices, _shared_out(directions), strict=True):
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.add_(orthogonal, alpha=-group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+
+
+def _shared_out(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """All of them made orthogonal, each by one of the processes."""
+    loads = [0] * parallel.world_size()
+    mine: dict[torch.Size, list[int]] = {}
+    costliest_first = sorted(range(len(matrices)), key=lambda i: (-_cost(matrices[i]), i))
+    for i in costliest_first:
+        owner = loads.index(min(loads))
+        loads[owner] += _cost(matrices[i])
+        if owner == parallel.rank():
+            mine.setdefault(matrices[i].shape, []).append(i)
+    results = [torch.zeros_like(matrix) for matrix in matrices]
+    for places in mine.values():
+        for i, orthogonal in zip(places, newton_schulz(torch.stack([matrices[i] for i in places])), strict=True):
+            results[i].copy_(orthogonal)
+    if parallel.world_size() == 1:
+        return results
+    together = parallel.total(torch.cat([result.flatten() for result in results]))
+    pieces = together.split([matrix.numel() for matrix in matrices])
+    return [piece.view_as(matrix) for piece, matrix in zip(pieces, matrices, strict=True)]
+
+
+def _cost(matrix: Tensor) -> int:
+    """Multiplications of one round: two products on the short side, one between squares."""
+    short, long = sorted(matrix.shape)
+    return short * short * (2 * long + short)
+
+
+def newton_schulz(matrices: Tensor) -> Tensor:
+    """[matrices, rows, columns] → the same with singular values near 1, by five rounds of a quintic."""
+    x = matrices.to(fast_dtype(matrices.device))
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(_ROUNDS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
+    return x.mT if tall else x
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device multiplies it, else float32: emulated, it takes ten times as long."""
+    emulated = device.type == "cpu" and not torch.cpu.get_capabilities().get("avx512_bf16")
+    return torch.float32 if emulated else torch.bfloat16
