@@ -38,20 +38,20 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """One step; a parameter without a gradient stays."""
-        for group in self.param_groups:
-            moving = [parameter for parameter in group["params"] if parameter.grad is not None]
-            directions: list[Tensor] = []
-            for parameter in moving:
-                state = self.state[parameter]
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = torch.zeros_like(parameter)
-                buffer = state["momentum_buffer"]
-                buffer.mul_(group["momentum"]).add_(parameter.grad)
-                directions += parameter.grad.add(buffer, alpha=group["momentum"]).chunk(group["parts"])
-            matrices = [matrix for parameter in moving for matrix in parameter.chunk(group["parts"])]
-            for matrix, orthogonal in zip(matrices, _shared_out(directions), strict=True):
-                matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.add_(orthogonal, alpha=-group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+        moving = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        matrices: list[tuple[Tensor, dict[str, Any]]] = []
+        directions: list[Tensor] = []
+        for parameter, group in moving:
+            state = self.state[parameter]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            buffer = state["momentum_buffer"]
+            buffer.mul_(group["momentum"]).add_(parameter.grad)
+            directions += parameter.grad.add(buffer, alpha=group["momentum"]).chunk(group["parts"])
+            matrices += [(matrix, group) for matrix in parameter.chunk(group["parts"])]
+        for (matrix, group), orthogonal in zip(matrices, _shared_out(directions), strict=True):
+            matrix.mul_(1 - group["lr"] * group["weight_decay"])
+            matrix.add_(orthogonal, alpha=-group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
 
 
 def _shared_out(matrices: Sequence[Tensor]) -> list[Tensor]:
@@ -68,7 +68,7 @@ def _shared_out(matrices: Sequence[Tensor]) -> list[Tensor]:
     for places in mine.values():
         for i, orthogonal in zip(places, newton_schulz(torch.stack([matrices[i] for i in places])), strict=True):
             results[i].copy_(orthogonal)
-    if parallel.world_size() == 1:
+    if not results or parallel.world_size() == 1:
         return results
     together = parallel.total(torch.cat([result.flatten() for result in results]))
     pieces = together.split([matrix.numel() for matrix in matrices])

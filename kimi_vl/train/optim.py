@@ -37,15 +37,15 @@ class MuonAdamW:
     def __init__(self, model: nn.Module, *, weight_decay: float = 0.1) -> None:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.masters = {name: p.detach().to(torch.float32, copy=True) for name, p in self.parameters.items()}
-        muon = [
-            {"params": [m], "parts": next((n for end, n in _FUSED.items() if name.endswith(end)), 1)}
-            for name, m in self.masters.items()
-            if is_muon(name, m)
-        ]
+        muon: dict[int, list[Tensor]] = {}
+        for name, master in self.masters.items():
+            if is_muon(name, master):
+                muon.setdefault(next((n for end, n in _FUSED.items() if name.endswith(end)), 1), []).append(master)
         adamw = [m for name, m in self.masters.items() if not is_muon(name, m)]
         self._optimizers: list[torch.optim.Optimizer] = []
         if muon:
-            self._optimizers.append(Muon(muon, weight_decay=weight_decay))
+            groups = [{"params": masters, "parts": parts} for parts, masters in muon.items()]
+            self._optimizers.append(Muon(groups, weight_decay=weight_decay))
         if adamw:
             self._optimizers.append(
                 torch.optim.AdamW(adamw, lr=0.0, weight_decay=weight_decay, betas=(0.9, 0.95), eps=1e-8)
