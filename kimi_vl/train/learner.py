@@ -90,8 +90,7 @@ class Learner(nn.Module):
     def text_loss(self, batch: Batch, features: Tensor | None) -> tuple[Tensor, list[Routing]]:
         """Mean cross entropy over the answers' tokens. Only their rows go through the head.
 
-        A token weighs 1/√n in an answer of n tokens: of two words, each says more than of a whole line's twenty.
-        Source: InternVL 2.5 (arXiv 2412.05271), section 3.3, square averaging.
+        Each answer weighs the same, whatever its length: else a line's twenty tokens drown a thing's two.
         """
         positions = torch.cat([torch.arange(n, device=self.model.device) for n in batch.lengths])
         embeds = self.model.embed(batch.input_ids, features)
@@ -99,6 +98,6 @@ class Learner(nn.Module):
         seen = batch.targets != IGNORE
         logits = self.model.language_model.lm_head(hidden.states[seen])
         counts = torch.stack([part.sum() for part in seen.split(batch.lengths)])
-        weights = counts.clamp(min=1).rsqrt().repeat_interleave(counts)
+        weights = counts.clamp(min=1).reciprocal().repeat_interleave(counts)
         losses = F.cross_entropy(logits.float(), batch.targets[seen], reduction="none")
         return (weights * losses).sum() / weights.sum(), hidden.routings

@@ -48,6 +48,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "state.safetensors"
+    parallel.begin_alike(learner)
     optimizer = MuonAdamW(learner)
     start = load_state(state, learner, optimizer) if state.exists() else 0
     (folder / "schedule.json").write_text(json.dumps(asdict(schedule)))

@@ -36,7 +36,7 @@ class Muon(torch.optim.Optimizer):
                     raise ValueError(f"{tuple(parameter.shape)} is not {group['parts']} matrices, one above the other")
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step; a parameter without a gradient stays."""
         moving = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
         matrices: list[tuple[Tensor, dict[str, Any]]] = []

@@ -29,6 +29,17 @@ def world_size() -> int:
 
 
 @torch.no_grad()
+def begin_alike(model: nn.Module) -> None:
+    """Gives every process the first one's weights and buffers, so that averaged steps keep them equal."""
+    if world_size() == 1:
+        return
+    for tensor in (*model.parameters(), *model.buffers()):
+        shared = tensor.float()
+        dist.broadcast(shared, 0)
+        tensor.copy_(shared)
+
+
+@torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Gives every process the mean of all processes' gradients, in one message of float32.
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import torch
 
 from kimi_vl import KimiVL, KimiVLProcessor, Reply, SamplingParams
+from kimi_vl.generate import prefill
+from kimi_vl.model.attention import LatentCache
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.processor import ModelInputs
 from recipes.nano import questions
@@ -85,18 +87,20 @@ def tesseract_reader(folder: Path) -> Callable[[LineSample], str]:
 def name_log_likelihood(
     model: KimiVLForConditionalGeneration, inputs: ModelInputs, names: Sequence[Sequence[int]]
 ) -> list[float]:
-    """Sum of log-probabilities of each answer's tokens after one prompt."""
-    assert inputs.pixel_values is not None
-    features = model.image_features(inputs.pixel_values, inputs.image_grid_hws)
+    """Sum of log-probabilities of each answer's tokens after one prompt. Each has at least two, its end included."""
+    cache = LatentCache(model.config.text_config, dtype=model.dtype, device=model.device)
     prompt = inputs.input_ids
-    rows = [torch.cat((prompt, torch.tensor(list(name)))) for name in names]
-    embeds = torch.cat([model.embed(row, features) for row in rows])
-    positions = torch.cat([torch.arange(len(row)) for row in rows])
-    states = model.hidden(embeds, positions, [len(row) for row in rows]).states
+    after = prefill(
+        model, prompt, cache, pixel_values=inputs.pixel_values, image_grid_hws=inputs.image_grid_hws
+    ).unsqueeze(0)
     scores = []
-    for name, row in zip(names, states.split([len(row) for row in rows]), strict=True):
-        logits = model.language_model.lm_head(row[len(prompt) - 1 : -1]).float()
-        scores.append(float(logits.log_softmax(-1)[torch.arange(len(name)), list(name)].sum()))
+    for name in names:
+        # The prompt is read once: what a name before it left in the cache is written over.
+        cache.length = len(prompt)
+        ids = torch.tensor(list(name))
+        states = model.hidden(model.embed(ids[:-1]), torch.arange(len(ids) - 1) + len(prompt), cache).states
+        logits = torch.cat((after, model.language_model.lm_head(states))).float()
+        scores.append(float(logits.log_softmax(-1)[torch.arange(len(ids)), ids].sum()))
     return scores
 
 

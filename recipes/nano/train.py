@@ -1,7 +1,8 @@
-"""Trains nano from random weights, in three stages, on two CPU cores.
+"""Trains nano from random weights, in four stages, on two CPU cores.
 
     torchrun --nproc-per-node 2 -m recipes.nano.train reading    --steps N   MoonViT learns to spell lines (CTC)
     torchrun --nproc-per-node 2 -m recipes.nano.train naming     --steps N   and to name what a picture shows
+    torchrun --nproc-per-node 2 -m recipes.nano.train aligning   --steps N   the decoder learns to use what they see
     torchrun --nproc-per-node 2 -m recipes.nano.train answering  --steps N   the whole model learns to answer
     python -m recipes.nano.train export [FOLDER]                             its weights, in bfloat16, into the package
 
@@ -68,6 +69,17 @@ class Stage:
     schedule: Schedule  # its number of steps is given on the command line
 
 
+QUESTIONS = (
+    Source("line", 0.5, line_answering),
+    Source("emoji", 0.34, scene_answering(emoji_sample)),
+    Source("clipart", 0.03, scene_answering(clipart_sample)),
+    Source("counting", 0.03, scene_answering(counting_sample)),
+    Source("colour", 0.02, scene_answering(colour_sample)),
+    Source("shape", 0.01, scene_answering(shape_sample)),
+    Source("side", 0.02, scene_answering(side_sample)),
+    Source("text", 0.05, plain_text),
+)
+
 STAGES = {
     "head": Stage(
         before=None,
@@ -104,24 +116,25 @@ STAGES = {
         batch_size=192,
         schedule=Schedule(steps=0, peak=3e-3, warmup=50, decay=0.3, save_every=100),
     ),
-    "answering": Stage(
+    "aligning": Stage(
         before="naming",
+        moves=("model.language_model",),
+        sources=QUESTIONS,
+        text_weight=1.0,
+        reading_weight=0.0,
+        naming_weight=0.0,
+        batch_size=128,
+        schedule=Schedule(steps=0, peak=2e-3, warmup=50, decay=0.3, save_every=100),
+    ),
+    "answering": Stage(
+        before="aligning",
         moves=("",),
-        sources=(
-            Source("line", 0.48, line_answering),
-            Source("emoji", 0.34, scene_answering(emoji_sample)),
-            Source("clipart", 0.04, scene_answering(clipart_sample)),
-            Source("counting", 0.04, scene_answering(counting_sample)),
-            Source("colour", 0.02, scene_answering(colour_sample)),
-            Source("shape", 0.01, scene_answering(shape_sample)),
-            Source("side", 0.02, scene_answering(side_sample)),
-            Source("text", 0.05, plain_text),
-        ),
+        sources=QUESTIONS,
         text_weight=1.0,
         reading_weight=0.3,
         naming_weight=0.3,
         batch_size=128,
-        schedule=Schedule(steps=0, peak=2e-3, warmup=50, decay=0.4, save_every=100),
+        schedule=Schedule(steps=0, peak=1.5e-3, warmup=50, decay=0.6, save_every=100),
     ),
 }
 
@@ -185,9 +198,7 @@ def main() -> None:
     for stage in STAGES:
         command = commands.add_parser(stage)
         command.add_argument("--steps", type=int, required=True)
-        command.add_argument(
-            "--weights", type=Path, help="the state or model folder that the stage starts from"
-        )
+        command.add_argument("--weights", type=Path, help="the state or model folder that the stage starts from")
     commands.add_parser("export").add_argument("folder", type=Path, nargs="?", default=NANO)
     args = parser.parse_args()
     if args.command == "export":

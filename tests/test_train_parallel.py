@@ -1,0 +1,52 @@
+"""Several processes: together they take the step that one would take, and stay alike."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.multiprocessing.spawn import spawn
+
+from kimi_vl.train import parallel
+from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.loop import Schedule, train
+from kimi_vl.train.packing import Sample
+from tests.conftest import random_model
+from tests.training import TINY, pupil_of, with_picture, words
+
+
+def draw(seed: int, index: int) -> Sample:
+    """Pictures and texts in turn, by twos, so that each of two processes has as many answers of either."""
+    return with_picture(index, (2, 4)) if index // 2 % 2 else words(8, index, 3)
+
+
+def run(folder: Path) -> dict[str, torch.Tensor]:
+    pupil = pupil_of(random_model(config=TINY), text=1.0)
+    train(pupil, Mixture([Source("both", 1.0, draw)], seed=3, batch_size=8), Schedule(4, 1e-2, 1), folder, workers=0)
+    return {name: p.detach().contiguous() for name, p in pupil.named_parameters()}
+
+
+def one_of_two(rank: int, port: int, folder: str) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
+    torch.set_num_threads(1)
+    parallel.join()
+    save_file(run(Path(folder) / "together"), Path(folder) / f"{rank}.safetensors")
+
+
+def test_two_processes_step_as_one_and_stay_alike(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn(one_of_two, args=(port, str(tmp_path)), nprocs=2)
+    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    alone = run(tmp_path / "alone")
+    start = {name: p.detach() for name, p in pupil_of(random_model(config=TINY), text=1.0).named_parameters()}
+    for name, expected in alone.items():
+        moved = (expected - start[name]).norm()
+        assert (first[name] - expected).norm() <= 0.05 * moved + 1e-6, name
+    # The first logs and saves, for both.
+    assert len((tmp_path / "together" / "log.jsonl").read_text().splitlines()) == 4
