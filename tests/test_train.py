@@ -263,12 +263,16 @@ def test_a_run_that_was_stopped_ends_as_an_unbroken_one(tmp_path: Path, dtype: t
     whole = learner(dtype)
     train(whole, mixture(), schedule, tmp_path / "whole", workers=0)
 
-    def stop(step: int) -> None:
-        if step == 4:
-            raise StoppedError
+    class Ending(Mixture):
+        def __getitem__(self, number: int) -> Batch:
+            if number == 5:  # a step after the last save
+                raise StoppedError
+            return super().__getitem__(number)
 
+    ending = Ending(mixture().sources, seed=0, batch_size=3)
     with pytest.raises(StoppedError):
-        train(learner(dtype), mixture(), schedule, tmp_path / "parts", workers=0, on_save=stop)
+        train(learner(dtype), ending, schedule, tmp_path / "parts", workers=0)
+    assert [line["step"] for line in logged(tmp_path / "parts")] == [1, 2, 3, 4, 5]
     resumed = learner(dtype, std=0.5)  # what it starts from does not matter
     train(resumed, mixture(), schedule, tmp_path / "parts", workers=0)
     for name, tensor in whole.state_dict().items():

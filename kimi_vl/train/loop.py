@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,7 +38,6 @@ def train(
     folder: Path,
     *,
     workers: int = 1,
-    on_save: Callable[[int], None] | None = None,
 ) -> None:
     """Trains until ``schedule.steps``, from ``folder/state.safetensors`` if there is one.
 
@@ -52,9 +50,14 @@ def train(
     optimizer = MuonAdamW(learner)
     start = load_state(state, learner, optimizer) if state.exists() else 0
     (folder / "schedule.json").write_text(json.dumps(asdict(schedule)))
+    log_path = folder / "log.jsonl"
+    if not parallel.rank():
+        # Steps after the last save are done again, and would be told twice.
+        told = log_path.read_text().splitlines(keepends=True) if log_path.exists() else []
+        log_path.write_text("".join(told[:start]))
     learner.train()
     began = time.monotonic()
-    with (folder / "log.jsonl").open("a") as log:
+    with log_path.open("a") as log:
         for step, batch in enumerate(data.batches(start, schedule.steps, workers=workers), start):
             learned = learner(batch)
             if learned.loss.requires_grad:
@@ -73,5 +76,3 @@ def train(
             print(json.dumps(line), file=log, flush=True)
             if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
                 save_state(state, learner, optimizer, step + 1)
-                if on_save is not None:
-                    on_save(step + 1)
