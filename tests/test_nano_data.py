@@ -246,7 +246,7 @@ def _same(left: Image.Image, right: Image.Image) -> bool:
 @needs_data
 @pytest.mark.parametrize("split", ["train", "heldout"])
 def test_lines_repeat_and_keep_their_size(split: fonts.Split) -> None:
-    from recipes.nano.lines import line_sample
+    from recipes.nano.lines import WIDEST, line_sample
 
     found = [line_sample(5, index, split) for index in range(200)]
     again = [line_sample(5, index, split) for index in reversed(range(200))][::-1]
@@ -256,7 +256,7 @@ def test_lines_repeat_and_keep_their_size(split: fonts.Split) -> None:
         assert set(one.text) <= set(text.CHARACTERS)
         assert one.image.mode == "RGB"
         assert one.image.height <= 56
-        assert one.image.width <= 560
+        assert one.image.width <= WIDEST
         assert np.asarray(one.image).std() > 3
     assert 0.5 < sum(one.image.height <= 28 for one in found) / len(found) < 0.8
 

@@ -23,30 +23,35 @@ def draw(seed: int, index: int) -> Sample:
     return with_picture(index, (2, 4)) if index // 2 % 2 else words(8, index, 3)
 
 
-def run(folder: Path) -> dict[str, torch.Tensor]:
+def run(folder: Path, steps: int) -> dict[str, torch.Tensor]:
     pupil = pupil_of(random_model(config=TINY), text=1.0)
-    train(pupil, Mixture([Source("both", 1.0, draw)], seed=3, batch_size=8), Schedule(4, 1e-2, 1), folder, workers=0)
+    data = Mixture([Source("both", 1.0, draw)], seed=3, batch_size=8)
+    train(pupil, data, Schedule(steps, peak=1e-2, warmup=1), folder, workers=0)
     return {name: p.detach().contiguous() for name, p in pupil.named_parameters()}
 
 
-def one_of_two(rank: int, port: int, folder: str) -> None:
+def one_of_two(rank: int, port: int, folder: Path) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     torch.set_num_threads(1)
     parallel.join()
-    save_file(run(Path(folder) / "together"), Path(folder) / f"{rank}.safetensors")
+    for steps in (1, 4):
+        save_file(run(folder / f"together{steps}", steps), folder / f"{rank}-{steps}.safetensors")
 
 
 def test_two_processes_step_as_one_and_stay_alike(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(one_of_two, args=(port, str(tmp_path)), nprocs=2)
-    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    alone = run(tmp_path / "alone")
+    spawn(one_of_two, args=(port, tmp_path), nprocs=2)
+    for steps in (1, 4):
+        first, second = (load_file(tmp_path / f"{rank}-{steps}.safetensors") for rank in (0, 1))
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        # The first logs and saves, for both.
+        assert len((tmp_path / f"together{steps}" / "log.jsonl").read_text().splitlines()) == steps
+    # One step only: what differs by rounding may choose other experts in the next.
+    together, alone = load_file(tmp_path / "0-1.safetensors"), run(tmp_path / "alone", 1)
     start = {name: p.detach() for name, p in pupil_of(random_model(config=TINY), text=1.0).named_parameters()}
     for name, expected in alone.items():
-        moved = (expected - start[name]).norm()
-        assert (first[name] - expected).norm() <= 0.05 * moved + 1e-6, name
-    # The first logs and saves, for both.
-    assert len((tmp_path / "together" / "log.jsonl").read_text().splitlines()) == 4
+        if not name.startswith(("reader.", "namer.")):  # drawn anew by each process, and without a gradient
+            moved = (expected - start[name]).norm()
+            assert (together[name] - expected).norm() <= 0.02 * moved + 1e-6, name
