@@ -140,17 +140,13 @@ STAGES = {
         batch_size=128,
         schedule=Schedule(steps=0, peak=1.5e-3, warmup=50, decay=0.6, save_every=100),
     ),
-    "cooldown": Stage(
-        before="answering",
-        moves=("",),
-        sources=questions(line=0.62, emoji=0.22),
-        text_weight=1.0,
-        reading_weight=0.3,
-        naming_weight=0.3,
-        batch_size=128,
-        schedule=Schedule(steps=0, peak=8e-4, warmup=20, decay=0.8, save_every=100),
-    ),
 }
+STAGES["cooldown"] = replace(
+    STAGES["answering"],
+    before="answering",
+    sources=questions(line=0.62, emoji=0.22),
+    schedule=Schedule(steps=0, peak=8e-4, warmup=20, decay=0.8, save_every=100),
+)
 
 
 def run(name: str, steps: int, start: Path | None) -> None:
