@@ -1,9 +1,10 @@
-"""Trains nano from random weights, in five stages, on two CPU cores.
+"""Trains nano from random weights, in six stages, on two CPU cores.
 
     torchrun --nproc-per-node 2 -m recipes.nano.train reading    --steps N   MoonViT learns to spell lines (CTC)
     torchrun --nproc-per-node 2 -m recipes.nano.train naming     --steps N   and to name what a picture shows
     torchrun --nproc-per-node 2 -m recipes.nano.train aligning   --steps N   the decoder learns to use what they see
     torchrun --nproc-per-node 2 -m recipes.nano.train answering  --steps N   the whole model learns to answer
+    torchrun --nproc-per-node 2 -m recipes.nano.train spelling   --steps N   the decoder, to spell what the tower reads
     torchrun --nproc-per-node 2 -m recipes.nano.train cooldown   --steps N   and settles, with more lines
     python -m recipes.nano.train export [FOLDER]                             its weights, in bfloat16, into the package
 
@@ -141,9 +142,16 @@ STAGES = {
         schedule=Schedule(steps=0, peak=1.5e-3, warmup=50, decay=0.6, save_every=100),
     ),
 }
+STAGES["spelling"] = replace(
+    STAGES["aligning"],
+    before="answering",
+    moves=("model.multi_modal_projector", "model.language_model"),
+    sources=questions(line=0.72, emoji=0.12),
+    schedule=Schedule(steps=0, peak=1.5e-3, warmup=50, decay=0.5, save_every=100),
+)
 STAGES["cooldown"] = replace(
     STAGES["answering"],
-    before="answering",
+    before="spelling",
     sources=questions(line=0.62, emoji=0.22),
     schedule=Schedule(steps=0, peak=8e-4, warmup=20, decay=0.8, save_every=100),
 )
