@@ -12,7 +12,7 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,45 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def read_config(folder: Path) -> KimiVLConfig:
     """Raises ``ValueError`` if ``config.json`` is missing, broken or another model's."""
-    return KimiVLConfig.from_dict(_read_json(folder / "config.json"))
+    return KimiVLConfig.from_dict(read_json(folder / "config.json"))
+
+
+class Checkpoint:
+    """A folder in the official layout, opened: every tensor that its config asks for, and no other.
+
+    Raises: ``ValueError`` if it is quantised, or listing every tensor that is missing, left over, stored twice or of a
+    wrong shape.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        raw = read_json(folder / "config.json")
+        if "quantization_config" in raw:
+            raise ValueError(f"{folder} is quantised already: the engine runs it, but here the original is needed")
+        self.config = KimiVLConfig.from_dict(raw)
+        with torch.device("meta"):
+            wanted = KimiVLForConditionalGeneration(self.config).state_dict()
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+        self._where = _locate(folder)
+        _check_names(folder, set(self.shapes), set(self._where))
+        wrong = []
+        for file, names in _by_file(self._where).items():
+            with _opened(folder / file) as shard:
+                shapes = {name: tuple(shard.get_slice(name).get_shape()) for name in names}
+            wrong += [
+                f"{name} is {list(shape)}, the config says {list(self.shapes[name])}"
+                for name, shape in shapes.items()
+                if shape != self.shapes[name]
+            ]
+        if wrong:
+            raise ValueError(f"{folder}: wrong shapes: {_listed(wrong)}")
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """The named tensors as stored, file by file. Only the files in hand are held open."""
+        for file, some in _by_file({name: self._where[name] for name in names}).items():
+            with _opened(self.folder / file) as shard:
+                for name in some:
+                    yield name, shard.get_tensor(name)
 
 
 def load_model(
@@ -47,27 +85,25 @@ def load_model(
         dtype: of the weights in memory; as the config says if not given. The router's correction bias is always
             float32, since its steps are finer than a bfloat16 can hold.
 
-    Raises: ``ValueError`` listing every tensor that is missing, left over, stored twice or of a wrong shape.
+    Raises: ``ValueError`` if it is not a whole one; see :class:`Checkpoint`.
     """
-    config = read_config(folder)
-    dtype = dtype or DTYPES[config.torch_dtype]
+    checkpoint = Checkpoint(folder)
+    dtype = dtype or DTYPES[checkpoint.config.torch_dtype]
     with torch.device("meta"):
-        model = KimiVLForConditionalGeneration(config)
-    where = _locate(folder)
-    wanted = model.state_dict()
-    _check_names(folder, set(wanted), set(where))
-    wrong = []
-    for file, names in _by_file(where).items():
-        with _opened(folder / file) as shard:
-            for name in names:
-                shape = tuple(shard.get_slice(name).get_shape())
-                if shape != tuple(wanted[name].shape):
-                    wrong.append(f"{name} is {list(shape)}, the config says {list(wanted[name].shape)}")
-                    continue
-                _place(model, name, shard.get_tensor(name), dtype, device)
-    if wrong:
-        raise ValueError(f"{folder}: wrong shapes: {_listed(wrong)}")
+        model = KimiVLForConditionalGeneration(checkpoint.config)
+    for name, tensor in checkpoint.read(checkpoint.shapes):
+        place(model, name, tensor.to(device=device, dtype=_dtype_of(name, dtype)))
     return model.eval()
+
+
+def place(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Puts a tensor where a module has one of this name, be it real or only planned."""
+    owner_name, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(owner_name)
+    if leaf in owner._buffers:
+        owner._buffers[leaf] = tensor
+    else:
+        owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=tensor.is_floating_point())
 
 
 def save_model(model: KimiVLForConditionalGeneration, folder: Path, *, shard_bytes: int = SHARD_BYTES) -> None:
@@ -228,7 +264,7 @@ def _locate(folder: Path) -> dict[str, str]:
     """Which file holds each tensor, without what is ignored by name."""
     index = folder / _INDEX
     if index.exists():
-        weight_map = _read_json(index).get("weight_map")
+        weight_map = read_json(index).get("weight_map")
         # A file's name alone: an index from elsewhere never leads out of its folder.
         if not isinstance(weight_map, dict) or not all(map(_is_file_name, weight_map.values())):
             raise ValueError(f"{index} has no weight_map from tensors to files of this folder")
@@ -264,16 +300,6 @@ def _check_names(folder: Path, wanted: set[str], found: set[str]) -> None:
         )
 
 
-def _place(model: nn.Module, name: str, tensor: Tensor, dtype: torch.dtype, device: str | torch.device) -> None:
-    owner_name, _, leaf = name.rpartition(".")
-    owner = model.get_submodule(owner_name)
-    tensor = tensor.to(device=device, dtype=_dtype_of(name, dtype))
-    if leaf in owner._buffers:
-        owner._buffers[leaf] = tensor
-    else:
-        owner._parameters[leaf] = nn.Parameter(tensor)
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
@@ -298,7 +324,8 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names) if names else "none"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises: ``ValueError`` naming the file if it is missing or holds no JSON object."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
