@@ -14,15 +14,15 @@ __all__ = ["Answer", "KimiVL", "KimiVLProcessor", "Reply", "SamplingParams"]
 
 if TYPE_CHECKING:
     from kimi_vl.answer import Answer, KimiVL, Reply
-    from kimi_vl.generate import SamplingParams
     from kimi_vl.processor import KimiVLProcessor
+    from kimi_vl.sampling import SamplingParams
 
 _ROOMS = {
     "Answer": "answer",
     "KimiVL": "answer",
     "KimiVLProcessor": "processor",
     "Reply": "answer",
-    "SamplingParams": "generate",
+    "SamplingParams": "sampling",
 }
 
 

@@ -2,7 +2,8 @@
 
     messages ─ KimiVLProcessor ─→ ids, patches ─ KimiVL.generate ─→ ids ─ StreamDecoder ─→ text
 
-:class:`KimiVL` is the seam where another way to generate plugs in: whoever turns :class:`ModelInputs` into ids.
+:class:`KimiVL` is the exact model, one request at a time; :class:`kimi_vl.engine.engine.Engine` runs 4-bit weights,
+many requests at once. Both are :class:`Answering`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from kimi_vl.chat import Message
 from kimi_vl.checkpoint import DTYPES, load_model, save_model
 from kimi_vl.config import KimiVLConfig
-from kimi_vl.generate import SamplingParams, generate
+from kimi_vl.generate import generate
 from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
-from kimi_vl.processor import KimiVLProcessor, ModelInputs
+from kimi_vl.processor import KimiVLProcessor, ModelInputs, check_fit
+from kimi_vl.sampling import SamplingParams
 from kimi_vl.tokenizer import StreamDecoder
 
 FinishReason = Literal["stop", "length"]
@@ -104,7 +106,7 @@ class KimiVL:
 
         Raises: ``ValueError`` at once if prompt and answer exceed the context, or the ids are not this model's.
         """
-        check_fit(self.config, inputs, params)
+        check_fit(self.config, inputs, params.max_new_tokens)
         return generate(
             self.model,
             inputs.input_ids,
@@ -119,20 +121,10 @@ class KimiVL:
         return list(self.stream(inputs, params))
 
 
-def check_fit(config: KimiVLConfig, inputs: ModelInputs, params: SamplingParams) -> None:
-    """Raises ``ValueError`` with the numbers where a request cannot be answered by this model."""
-    limit = config.text_config.max_position_embeddings
-    prompt = inputs.text_tokens + inputs.image_tokens
-    if prompt + params.max_new_tokens > limit:
-        raise ValueError(
-            f"{inputs.text_tokens} text tokens, {inputs.image_tokens} image tokens and {params.max_new_tokens} new "
-            f"tokens exceed the context of {limit}: ask for fewer, or send fewer or smaller pictures"
-        )
-    if inputs.vocab_size != config.text_config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {inputs.vocab_size} ids, the model {config.text_config.vocab_size}: "
-            "load both from the same checkpoint"
-        )
+class Answering(Protocol):
+    """Whoever turns :class:`ModelInputs` into ids: :class:`KimiVL`, or :class:`kimi_vl.engine.engine.Engine`."""
+
+    def stream(self, inputs: ModelInputs, params: SamplingParams) -> Iterator[int]: ...
 
 
 class Reply:
@@ -140,7 +132,7 @@ class Reply:
 
     def __init__(
         self,
-        model: KimiVL,
+        model: Answering,
         processor: KimiVLProcessor,
         messages: Sequence[Mapping[str, Any] | Message] | ModelInputs,
         params: SamplingParams = SamplingParams(),

@@ -6,59 +6,16 @@ Simple and exact: the measure that any faster engine is held against. Knows noth
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kimi_vl.model.attention import LatentCache
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
+from kimi_vl.sampling import SamplingParams, draw, new_seed
 
 # A long prompt passes the decoder in pieces, so that memory for attention grows with its length only.
 PREFILL_CHUNK = 1024
-
-
-@dataclass(frozen=True)
-class SamplingParams:
-    """How an answer is drawn. ``temperature`` 0 takes the likeliest token; ``seed`` makes a draw repeatable."""
-
-    max_new_tokens: int = 512
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
-        if not 0.0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
-        if not 0.0 < self.top_p <= 1.0:
-            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
-        if self.seed is not None and not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be from 0 to 2^63 - 1, not {self.seed}")
-
-
-def sampling_probabilities(logits: Tensor, params: SamplingParams) -> Tensor:
-    """Logits [V] → probabilities [V] float32 after temperature and top-p.
-
-    Top-p keeps the likeliest tokens until their mass reaches ``top_p``, the one that crosses it included (Holtzman
-    et al., arXiv 1904.09751). Temperature must be above 0.
-    """
-    logits = logits.double()  # a temperature just above 0 makes no overflow of what remains
-    probabilities = ((logits - logits.max()) / params.temperature).softmax(-1).float()
-    if params.top_p < 1.0:
-        ordered, order = probabilities.sort(descending=True)
-        beyond = ordered.cumsum(-1) - ordered >= params.top_p
-        probabilities = probabilities.index_fill(0, order[beyond], 0.0)
-    return probabilities / probabilities.sum()
-
-
-def sample(logits: Tensor, params: SamplingParams, generator: torch.Generator) -> int:
-    """Draws one id from logits [V]."""
-    if params.temperature == 0.0:
-        return int(logits.argmax())
-    probabilities = sampling_probabilities(logits, params).cpu()
-    return int(torch.multinomial(probabilities, 1, generator=generator))
 
 
 @torch.inference_mode()
@@ -109,15 +66,14 @@ def generate(
         image_grid_hws: [N, 2] the pictures' patches down and across.
     """
     cache = LatentCache(model.config.text_config, dtype=model.dtype, device=model.device)
-    generator = torch.Generator()
-    if params.seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(params.seed)
+    seed = new_seed() if params.seed is None else params.seed
+    prompt: list[int] = input_ids.tolist()
+    answer: list[int] = []
     logits = prefill(model, input_ids, cache, pixel_values=pixel_values, image_grid_hws=image_grid_hws)
-    for count in range(1, params.max_new_tokens + 1):
-        token = sample(logits, params, generator)
+    while True:
+        token = draw(logits.float().cpu(), prompt, answer, params, seed).id
+        answer.append(token)
         yield token
-        if token in end_ids or count == params.max_new_tokens:
+        if token in end_ids or len(answer) == params.max_new_tokens:
             return
         logits = decode_step(model, token, cache)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from kimi_vl.chat import Message, parse_messages, picture_sources, render
+from kimi_vl.config import KimiVLConfig
 from kimi_vl.hub import PROCESSOR_FILES, resolve
 from kimi_vl.media import DEFAULT_LIMITS, WHITE, PictureLimits, load_picture
 from kimi_vl.patches import ImageProcessorConfig, patchify
@@ -37,6 +38,22 @@ class ModelInputs:
     end_ids: tuple[int, ...]  # any of them ends the answer
     vocab_size: int  # ids that the tokenizer knows
     seconds: float  # that reading the pictures and words took
+
+
+def check_fit(config: KimiVLConfig, inputs: ModelInputs, max_new_tokens: int) -> None:
+    """Raises ``ValueError`` with the numbers where a request cannot be answered by a model of this config."""
+    limit = config.text_config.max_position_embeddings
+    prompt = inputs.text_tokens + inputs.image_tokens
+    if prompt + max_new_tokens > limit:
+        raise ValueError(
+            f"{inputs.text_tokens} text tokens, {inputs.image_tokens} image tokens and {max_new_tokens} new "
+            f"tokens exceed the context of {limit}: ask for fewer, or send fewer or smaller pictures"
+        )
+    if inputs.vocab_size != config.text_config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {inputs.vocab_size} ids, the model {config.text_config.vocab_size}: "
+            "load both from the same checkpoint"
+        )
 
 
 @dataclass(frozen=True)

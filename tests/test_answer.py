@@ -16,9 +16,9 @@ from torch import Tensor
 from kimi_vl import generate as generation
 from kimi_vl.answer import KimiVL, Reply
 from kimi_vl.config import KimiVLConfig
-from kimi_vl.generate import SamplingParams, sample, sampling_probabilities
 from kimi_vl.patches import ImageProcessorConfig
 from kimi_vl.processor import KimiVLProcessor, ModelInputs
+from kimi_vl.sampling import SamplingParams, draw, probabilities
 from kimi_vl.tokenizer import Tokenizer
 from tests.conftest import GOLDEN, GOLDEN_CONFIG, random_model
 
@@ -137,7 +137,7 @@ EXAMPLE = torch.tensor([0.05, 0.5, 0.15, 0.3])
 )
 def test_top_p_keeps_the_likeliest_until_their_mass_is_reached(top_p: float, expected: list[float]) -> None:
     params = SamplingParams(temperature=1.0, top_p=top_p)
-    torch.testing.assert_close(sampling_probabilities(EXAMPLE.log(), params), torch.tensor(expected).float())
+    torch.testing.assert_close(probabilities(EXAMPLE.log(), params), torch.tensor(expected).float())
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_top_p_keeps_the_likeliest_until_their_mass_is_reached(top_p: float, exp
 )
 def test_temperature_sharpens_and_flattens(temperature: float, expected: list[float]) -> None:
     params = SamplingParams(temperature=temperature)
-    torch.testing.assert_close(sampling_probabilities(EXAMPLE.log(), params), torch.tensor(expected).float())
+    torch.testing.assert_close(probabilities(EXAMPLE.log(), params), torch.tensor(expected).float())
 
 
 @given(
@@ -162,8 +162,8 @@ def test_temperature_sharpens_and_flattens(temperature: float, expected: list[fl
 @settings(max_examples=100)
 def test_top_p_keeps_the_smallest_set_that_is_enough(logits: list[float], temperature: float, top_p: float) -> None:
     params = SamplingParams(temperature=temperature, top_p=top_p)
-    full = sampling_probabilities(torch.tensor(logits), replace(params, top_p=1.0))
-    cut = sampling_probabilities(torch.tensor(logits), params)
+    full = probabilities(torch.tensor(logits), replace(params, top_p=1.0))
+    cut = probabilities(torch.tensor(logits), params)
     assert float(cut.sum()) == pytest.approx(1.0, abs=1e-5)
     kept = full[cut > 0]
     assert float(kept.sum()) >= top_p - 1e-5
@@ -172,13 +172,12 @@ def test_top_p_keeps_the_smallest_set_that_is_enough(logits: list[float], temper
 
 
 def test_draws_come_as_often_as_they_are_likely() -> None:
-    generator = torch.Generator().manual_seed(0)
     params = SamplingParams(temperature=1.0)
-    draws = torch.tensor([sample(EXAMPLE.log(), params, generator) for _ in range(4000)])
+    draws = torch.tensor([draw(EXAMPLE.log(), [], [], params, seed).id for seed in range(4000)])
     shares = torch.bincount(draws, minlength=4) / len(draws)
     assert (shares - EXAMPLE).abs().max() < 0.03  # four standard deviations of the most uncertain one
     cut = replace(params, top_p=0.75)
-    assert {sample(EXAMPLE.log(), cut, generator) for _ in range(300)} == {1, 3}
+    assert {draw(EXAMPLE.log(), [], [], cut, seed).id for seed in range(300)} == {1, 3}
 
 
 @pytest.mark.parametrize(
@@ -194,6 +193,12 @@ def test_draws_come_as_often_as_they_are_likely() -> None:
         ("top_p", float("nan")),
         ("seed", -1),
         ("seed", 2**63),
+        ("top_k", -1),
+        ("min_p", 1.5),
+        ("repetition_penalty", 0.0),
+        ("presence_penalty", 2.5),
+        ("frequency_penalty", -3.0),
+        ("logprobs", 21),
     ],
 )
 def test_wrong_parameters_are_named(field: str, value: float) -> None:

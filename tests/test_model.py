@@ -14,11 +14,12 @@ from torch import Tensor
 
 from kimi_vl.checkpoint import load_model
 from kimi_vl.config import KimiVLConfig
-from kimi_vl.generate import SamplingParams, decode_step, generate, prefill
+from kimi_vl.generate import decode_step, generate, prefill
 from kimi_vl.model import vision
 from kimi_vl.model.attention import LatentCache, MultiHeadLatentAttention, rope_angles
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
 from kimi_vl.model.moe import MoE, SwiGLU, route
+from kimi_vl.sampling import SamplingParams
 from tests.conftest import GOLDEN, SMALL_CONFIG, random_model, random_pixels
 
 MODEL = random_model()

@@ -45,16 +45,17 @@ def ask(
     pictures = _read_pictures(sources or [])
     choice = options.ModelChoice(model, revision, offline, dtype, device)
 
-    from kimi_vl.generate import SamplingParams
+    from kimi_vl.sampling import SamplingParams
 
-    params = SamplingParams(max_new_tokens, temperature, top_p, seed)
+    params = SamplingParams(max_new_tokens, temperature, top_p, seed=seed)
     processor, config = open_processor(choice)
 
-    from kimi_vl.answer import Reply, check_fit
+    from kimi_vl.answer import Reply
+    from kimi_vl.processor import check_fit
 
     messages = [*opening_messages(system), user_message(pictures, question)]
     inputs = processor(messages)
-    check_fit(config, inputs, params)
+    check_fit(config, inputs, max_new_tokens)
     reply = Reply(open_model(choice), processor, inputs, params)
     if as_json:
         print(json.dumps(_as_dict(reply.answer, model), ensure_ascii=False))

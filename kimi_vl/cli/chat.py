@@ -19,9 +19,9 @@ from kimi_vl.cli.opening import open_model, open_processor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from kimi_vl.answer import KimiVL
-    from kimi_vl.generate import SamplingParams
+    from kimi_vl.answer import Answering
     from kimi_vl.processor import KimiVLProcessor
+    from kimi_vl.sampling import SamplingParams
 
 _HELP = """\
 /image PATH    show a picture with the next turn; more of them add up
@@ -50,9 +50,9 @@ def chat(
     """Talk, with pictures: one line a turn, /help lists the commands."""
     choice = options.ModelChoice(model, revision, offline, dtype, device)
 
-    from kimi_vl.generate import SamplingParams
+    from kimi_vl.sampling import SamplingParams
 
-    params = SamplingParams(max_new_tokens, temperature, top_p, seed)
+    params = SamplingParams(max_new_tokens, temperature, top_p, seed=seed)
     processor, _ = open_processor(choice)
     conversation = Conversation(open_model(choice), processor, params, system)
     prompt = ""
@@ -71,7 +71,9 @@ def chat(
 class Conversation:
     """The turns so far, and the pictures that wait for the next."""
 
-    def __init__(self, model: KimiVL, processor: KimiVLProcessor, params: SamplingParams, system: str | None) -> None:
+    def __init__(
+        self, model: Answering, processor: KimiVLProcessor, params: SamplingParams, system: str | None
+    ) -> None:
         self._model = model
         self._processor = processor
         self._params = params

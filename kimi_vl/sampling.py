@@ -1,0 +1,149 @@
+"""Logits to the next token, as a request wants it.
+
+In: a row of logits [V] float32 and what was said so far. Out: one id, and log-probabilities if asked for. A draw
+depends on the request's seed and the number of the token alone, so one that is made again comes out the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How an answer is drawn, under the names that OpenAI's interface and vLLM use.
+
+    ``temperature`` 0 takes the likeliest token. Penalties: ``repetition_penalty`` divides positive and multiplies
+    negative logits of all tokens seen in prompt or answer (arXiv 1909.05858); ``presence_penalty`` and
+    ``frequency_penalty`` are taken off once and as often as a token stands in the answer. ``min_p`` keeps tokens of at
+    least that share of the likeliest one's probability (arXiv 2407.01082). ``logprobs`` is how many of the likeliest
+    tokens are reported beside the one drawn.
+
+    Raises: ``ValueError`` naming the field.
+    """
+
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0: all
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        def demand(holds: bool, name: str, what: str) -> None:
+            if not holds:
+                raise ValueError(f"{name} must be {what}, not {getattr(self, name)!r}")
+
+        demand(self.max_new_tokens >= 1, "max_new_tokens", "at least 1")
+        demand(0.0 <= self.temperature < math.inf, "temperature", "0 or more")
+        demand(0.0 < self.top_p <= 1.0, "top_p", "above 0 and at most 1")
+        demand(self.top_k >= 0, "top_k", "0 (all) or more")
+        demand(0.0 <= self.min_p <= 1.0, "min_p", "from 0 to 1")
+        demand(0.0 < self.repetition_penalty < math.inf, "repetition_penalty", "above 0")
+        for name in ("presence_penalty", "frequency_penalty"):
+            demand(-2.0 <= getattr(self, name) <= 2.0, name, "from -2 to 2")
+        demand(all(-100 <= bias <= 100 for bias in self.logit_bias.values()), "logit_bias", "from -100 to 100 each")
+        demand(self.logprobs is None or 0 <= self.logprobs <= 20, "logprobs", "from 0 to 20")
+        demand(self.seed is None or 0 <= self.seed < 2**63, "seed", "from 0 to 2^63 - 1")
+        demand(all(self.stop) and len(self.stop) <= 16, "stop", "at most 16 strings, none of them empty")
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    id: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One token; with log-probabilities (of the model, before temperature and cuts) if they were asked for."""
+
+    id: int
+    logprob: float | None = None
+    likeliest: tuple[TokenLogprob, ...] = ()
+
+
+def new_seed() -> int:
+    """For a request that names none."""
+    return secrets.randbelow(2**63)
+
+
+def penalised(logits: Tensor, prompt: Sequence[int], answer: Sequence[int], params: SamplingParams) -> Tensor:
+    """Logits [V] after bias and penalties; the same tensor if there are none."""
+    if params.logit_bias:
+        ids = torch.tensor(list(params.logit_bias))
+        logits = logits.index_add(0, ids, torch.tensor(list(params.logit_bias.values())))
+    if params.repetition_penalty != 1.0:
+        seen = torch.tensor(sorted({*prompt, *answer}))
+        values = logits[seen]
+        factor = params.repetition_penalty
+        logits = logits.index_copy(0, seen, torch.where(values > 0, values / factor, values * factor))
+    if answer and (params.presence_penalty or params.frequency_penalty):
+        ids, counts = torch.tensor(answer).unique(return_counts=True)
+        logits = logits.index_add(0, ids, -(params.presence_penalty + params.frequency_penalty * counts))
+    return logits
+
+
+def probabilities(logits: Tensor, params: SamplingParams) -> Tensor:
+    """Logits [V] → probabilities [V] float32 after temperature (above 0), top-k, top-p and min-p, in this order.
+
+    Top-p keeps the likeliest tokens until their mass reaches ``top_p``, the one that crosses it included (Holtzman
+    et al., arXiv 1904.09751).
+    """
+    logits = logits.double()  # a temperature just above 0 makes no overflow of what remains
+    if 0 < params.top_k < len(logits):
+        logits = logits.masked_fill(logits < logits.topk(params.top_k).values[-1], float("-inf"))
+    kept = ((logits - logits.max()) / params.temperature).softmax(-1).float()
+    if params.top_p < 1.0:
+        ordered, order = kept.sort(descending=True, stable=True)
+        beyond = ordered.cumsum(-1) - ordered >= params.top_p
+        kept = kept.index_fill(0, order[beyond], 0.0)
+    if params.min_p > 0.0:
+        kept = kept.masked_fill(kept < params.min_p * kept.max(), 0.0)
+    return kept / kept.sum()
+
+
+def draw(
+    logits: Tensor,
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    params: SamplingParams,
+    seed: int,
+    allowed: Tensor | None = None,
+) -> Drawn:
+    """The token after ``prompt`` and ``answer``.
+
+    Args:
+        logits: [V] float32.
+        seed: of the request. Its place in the answer decides the rest.
+        allowed: [V] bool, what a grammar admits.
+    """
+    adjusted = penalised(logits, prompt, answer, params)
+    if allowed is not None:
+        adjusted = adjusted.masked_fill(~allowed, float("-inf"))
+    if params.temperature == 0.0:
+        token = int(adjusted.argmax())
+    else:
+        # torch seeds from 32 bits alone, so all of ours are mixed into them
+        mixed = hashlib.blake2b(f"{seed}/{len(answer)}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(mixed, "little") >> 1)
+        token = int(torch.multinomial(probabilities(adjusted, params), 1, generator=generator))
+    if params.logprobs is None:
+        return Drawn(token)
+    logprobs = logits.log_softmax(-1)
+    top = logprobs.topk(params.logprobs)
+    likeliest = (TokenLogprob(i, p) for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True))
+    return Drawn(token, float(logprobs[token]), tuple(likeliest))
