@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from kimi_vl.train.muon import Muon, fast_dtype
+from kimi_vl.precision import fast_dtype
+from kimi_vl.train.muon import Muon
 from kimi_vl.train.optim import MuonAdamW, is_muon, warmup_stable_decay
 from tests.conftest import random_model
 from tests.training import TINY, pupil_of

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kimi_vl.precision import fast_dtype
 from kimi_vl.train import parallel
 
 # The quintic whose five rounds take singular values in (0, 1] near to 1.
@@ -92,9 +93,3 @@ def newton_schulz(matrices: Tensor) -> Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
     return x.mT if tall else x
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device multiplies it, else float32: emulated, it takes ten times as long."""
-    emulated = device.type == "cpu" and not torch.cpu.get_capabilities().get("avx512_bf16")
-    return torch.float32 if emulated else torch.bfloat16

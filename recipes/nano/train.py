@@ -29,11 +29,11 @@ from kimi_vl import KimiVL
 from kimi_vl.config import nano
 from kimi_vl.hub import NANO
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
+from kimi_vl.precision import fast_dtype
 from kimi_vl.train import parallel
 from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.learner import Learner
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.muon import fast_dtype
 from kimi_vl.train.state import load_weights
 from recipes.nano.samples import (
     line_answering,
