@@ -1,0 +1,240 @@
+"""The native functions as functions of tensors: what is checked here is not checked there.
+
+In and out: CPU tensors, contiguous, float32 unless said otherwise (T tokens, D width). The library is that of
+``native/``, compiled for the processor's kind. Each function has its equal in :mod:`kimi_vl.engine.reference`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kimi_vl.engine.int4 import BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss
+from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, Segment, SwiGLUWeights
+
+NATIVE = Path(__file__).parent / "native"
+# Best first.
+KINDS = ("avx512", "avx2", "portable")
+
+
+class _Int4(ctypes.Structure):
+    _fields_ = (
+        ("blocks", ctypes.c_void_p),
+        ("row_scale", ctypes.c_void_p),
+        ("rows", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+    )
+
+
+class _SwiGLU(ctypes.Structure):
+    _fields_ = (("gate", _Int4), ("up", _Int4), ("down", _Int4))
+
+
+class _FeedForward(ctypes.Structure):
+    _fields_ = (
+        ("norm", ctypes.c_void_p),
+        ("eps", ctypes.c_float),
+        ("hidden", ctypes.c_int32),
+        ("shared", _SwiGLU),
+        ("experts", ctypes.c_int32),
+        ("chosen", ctypes.c_int32),
+        ("groups", ctypes.c_int32),
+        ("kept_groups", ctypes.c_int32),
+        ("normalize", ctypes.c_int32),
+        ("routed_scale", ctypes.c_float),
+        ("router", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("one", _SwiGLU),
+    )
+
+
+class _LatentAttention(ctypes.Structure):
+    _fields_ = (
+        ("norm", ctypes.c_void_p),
+        ("latent_norm", ctypes.c_void_p),
+        ("frequency", ctypes.c_void_p),
+        ("eps", ctypes.c_float),
+        ("latent_eps", ctypes.c_float),
+        *((name, ctypes.c_int32) for name in ("hidden", "heads", "rank", "nope", "rope", "value")),
+        *((name, _Int4) for name in ("q", "latent", "o", "key", "mix")),
+    )
+
+
+class _Segment(ctypes.Structure):
+    _fields_ = (
+        ("pages", ctypes.c_void_p),
+        ("tokens", ctypes.c_int32),
+        ("start", ctypes.c_int32),
+        ("is_prompt", ctypes.c_int32),
+    )
+
+
+class Kernels:
+    """The library for one kind of processor, with its threads."""
+
+    def __init__(self, kind: str, threads: int) -> None:
+        """Raises: ``OSError`` if there is no library of this kind or the processor cannot run it."""
+        library = ctypes.CDLL(str(NATIVE / f"{kind}.so"))
+        library.kimi_vl_supported.restype = ctypes.c_int
+        if not library.kimi_vl_supported():
+            raise OSError(f"this processor has no {kind}")
+        library.pool_start.restype = ctypes.c_void_p
+        library.pool_start.argtypes = (ctypes.c_int,)
+        self.kind = kind
+        self.threads = threads
+        self._library = library
+        self._pool = ctypes.c_void_p(library.pool_start(threads))
+
+    def encode(self, weights: Tensor) -> tuple[Int4Matrix, Loss]:
+        """A matrix [rows, columns] to 4 bits; see :func:`kimi_vl.engine.int4.encode`."""
+        rows, columns = weights.shape
+        _check(weights, torch.float32, rows, columns)
+        padded = -(-rows // BLOCK_ROWS) * BLOCK_ROWS
+        blocks = torch.empty(padded // BLOCK_ROWS, -(-columns // BLOCK_COLUMNS), BLOCK_BYTES, dtype=torch.uint8)
+        row_scale = torch.empty(padded)
+        squared = (ctypes.c_double * 2)()
+        self._library.int4_encode(
+            self._pool,
+            _at(weights),
+            ctypes.c_int64(rows),
+            ctypes.c_int64(columns),
+            _at(blocks),
+            _at(row_scale),
+            squared,
+        )
+        return Int4Matrix(blocks, row_scale, rows, columns), Loss(*squared)
+
+    def linear(
+        self, x: Tensor, matrices: Sequence[Int4Matrix], *, norm: Tensor | None = None, eps: float = 0.0
+    ) -> list[Tensor]:
+        """x [T, D], after RMSNorm if ``norm`` [D] is given, times each matrix [rows, D]: [T, rows] each."""
+        tokens, width = x.shape
+        _check(x, torch.float32, tokens, width)
+        assert all(m.columns == width and m.blocks.dim() == 3 for m in matrices)
+        outs = [torch.empty(tokens, m.row_scale.shape[-1]) for m in matrices]
+        self._library.int4_linear(
+            self._pool,
+            _at(x),
+            ctypes.c_int64(width),
+            ctypes.c_int64(tokens),
+            _at(norm),
+            ctypes.c_float(eps),
+            (_Int4 * len(matrices))(*map(_int4, matrices)),
+            ctypes.c_int(len(matrices)),
+            (ctypes.c_void_p * len(outs))(*(out.data_ptr() for out in outs)),
+        )
+        return [out[:, : m.rows] for out, m in zip(outs, matrices, strict=True)]
+
+    def feed_forward(self, x: Tensor, weights: FeedForwardWeights) -> Tensor | None:
+        """Adds the feed-forward half of a layer to x [T, D]. Returns whom each token chose: [T, k] int32, ascending."""
+        tokens = len(x)
+        _check(x, torch.float32, tokens, weights.norm.shape[0])
+        argument = _feed_forward(weights)
+        chosen = None
+        if weights.routed is not None:
+            chosen = torch.empty(tokens, weights.routed.chosen, dtype=torch.int32)
+        self._library.feed_forward_run(self._pool, ctypes.byref(argument), _at(x), ctypes.c_int64(tokens), _at(chosen))
+        return chosen
+
+    def latent_attention(
+        self, x: Tensor, weights: LatentAttentionWeights, segments: Sequence[Segment], cache: Tensor
+    ) -> None:
+        """Adds the attention half of a layer to x [T, D], and the tokens to one layer's cache.
+
+        ``cache`` is [pages, 64, rank + rope] bfloat16. The segments follow one another in ``x``, prompts last.
+        """
+        tokens = sum(s.tokens for s in segments)
+        _check(x, torch.float32, tokens, weights.norm.shape[0])
+        _check(cache, torch.bfloat16, cache.shape[0], cache.shape[1], weights.rank + weights.rope)
+        tables = [torch.tensor(s.pages, dtype=torch.int32) for s in segments]
+        listed = (_Segment * len(segments))(
+            *(
+                _Segment(table.data_ptr(), s.tokens, s.start, s.is_prompt)
+                for table, s in zip(tables, segments, strict=True)
+            )
+        )
+        argument = _latent_attention(weights)
+        self._library.latent_attention_run(
+            self._pool, ctypes.byref(argument), _at(x), listed, ctypes.c_int(len(segments)), _at(cache)
+        )
+
+    def picture_attention(self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Attention within each of several pictures that lie end to end: [L, H, dim] → [L, H, dim].
+
+        ``q`` is float32, ``k`` and ``v`` bfloat16; ``lengths`` are the patches of each picture.
+        """
+        patches, heads, dim = q.shape
+        assert sum(lengths) == patches
+        _check(q, torch.float32, patches, heads, dim)
+        _check(k, torch.bfloat16, patches, heads, dim)
+        _check(v, torch.bfloat16, patches, heads, dim)
+        out = torch.empty_like(q)
+        self._library.picture_attention(
+            self._pool,
+            _at(q),
+            _at(k),
+            _at(v),
+            (ctypes.c_int64 * len(lengths))(*lengths),
+            ctypes.c_int64(len(lengths)),
+            ctypes.c_int64(heads),
+            ctypes.c_int64(dim),
+            _at(out),
+        )
+        return out
+
+
+def _check(x: Tensor, dtype: torch.dtype, *shape: int) -> None:
+    assert x.dtype == dtype and tuple(x.shape) == shape and x.is_contiguous() and x.device.type == "cpu"
+
+
+def _at(x: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+def _int4(m: Int4Matrix) -> _Int4:
+    """The first of the stacked matrices; the others are found from it."""
+    assert m.blocks.is_contiguous() and m.row_scale.is_contiguous()
+    row_blocks, column_blocks, block_bytes = m.blocks.shape[-3:]
+    assert block_bytes == BLOCK_BYTES
+    rows, columns = row_blocks * BLOCK_ROWS, column_blocks * BLOCK_COLUMNS
+    return _Int4(m.blocks.data_ptr(), m.row_scale.data_ptr(), rows, columns)
+
+
+def _swiglu(w: SwiGLUWeights) -> _SwiGLU:
+    return _SwiGLU(_int4(w.gate), _int4(w.up), _int4(w.down))
+
+
+def _feed_forward(w: FeedForwardWeights) -> _FeedForward:
+    f = _FeedForward(norm=w.norm.data_ptr(), eps=w.eps, hidden=w.norm.shape[0], shared=_swiglu(w.shared))
+    if w.routed is not None:
+        r = w.routed
+        f.experts, f.chosen, f.groups, f.kept_groups = r.router.shape[0], r.chosen, r.groups, r.kept_groups
+        f.normalize, f.routed_scale = r.normalize, r.scale
+        f.router, f.bias, f.one = r.router.data_ptr(), r.bias.data_ptr(), _swiglu(r.experts)
+    return f
+
+
+def _latent_attention(w: LatentAttentionWeights) -> _LatentAttention:
+    assert w.rank % 16 == w.nope % 16 == w.value % 16 == 0
+    return _LatentAttention(
+        norm=w.norm.data_ptr(),
+        latent_norm=w.latent_norm.data_ptr(),
+        frequency=w.frequency.data_ptr(),
+        eps=w.eps,
+        latent_eps=w.latent_eps,
+        hidden=w.norm.shape[0],
+        heads=w.heads,
+        rank=w.rank,
+        nope=w.nope,
+        rope=w.rope,
+        value=w.value,
+        q=_int4(w.q),
+        latent=_int4(w.latent),
+        o=_int4(w.o),
+        key=_int4(w.key),
+        mix=_int4(w.mix),
+    )

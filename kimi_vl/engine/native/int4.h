@@ -1,0 +1,66 @@
+// Matrices of 4-bit weights, and activations of 8 bits that meet them.
+//
+// A matrix [rows, columns] is cut into blocks of 16 rows × 128 columns. One block is 1,088 bytes:
+//
+//     64 bytes   scale[4 groups][16 rows], signed
+//     4 × 256    for each group of 32 columns: byte[4][16 rows][4], of which byte [j][r][i] holds column 4j + i of
+//                row r in its lower half and column 16 + 4j + i in its upper half, each as q = 0 … 15
+//
+//     weight = (q - 8) · scale · row_scale
+//
+// Blocks of one 16 rows lie side by side. Rows are padded to 16 and columns to 128 with weights of 0.
+
+#ifndef KIMI_INT4_H
+#define KIMI_INT4_H
+
+#include <stdint.h>
+
+#include "pool.h"
+
+#define ROWS 16
+#define COLUMNS 128
+#define GROUP 32
+#define GROUPS (COLUMNS / GROUP)
+#define BLOCK_BYTES (GROUPS * ROWS + ROWS * COLUMNS / 2)
+
+typedef struct {
+    const uint8_t *blocks;
+    const float *row_scale; // [rows]
+    int64_t rows, columns;  // padded
+} int4_matrix;
+
+// 8-bit activations [tokens, columns]: x = q · scale of each group of 32 columns.
+typedef struct {
+    int8_t *q;        // [tokens, columns]
+    float *scale;     // [tokens, columns / 32]
+    int32_t *minus8;  // [tokens, columns / 32], -8 · sum of the group's q
+    int64_t columns;  // padded
+} int8_rows;
+
+int8_rows take_int8_rows(room *r, int64_t tokens, int64_t columns);
+
+// x [count] to 8 bits as row `token` of `to`, whose further columns get 0.
+void int8_quantize_row(const float *x, int64_t count, int8_rows to, int64_t token);
+
+// to[i] = x[i] · weight[i] / sqrt(mean(x²) + eps).
+void rms_norm_row(const float *x, const float *weight, int64_t count, float eps, float *to);
+
+// y[m][0 … 15] = the weights of 16 rows times x[first + m], for m = 0 … tokens - 1; y has `stride` floats a token.
+// The same bits whatever `tokens` is.
+void int4_times_int8(const int4_matrix *w, int64_t block_row, const int8_rows *x, int64_t first, int64_t tokens,
+                     float *y, int64_t stride);
+
+// The 16 rows as floats: to [16, columns].
+void int4_decode(const int4_matrix *w, int64_t block_row, float *to);
+
+// The matrix `n` behind w, of the same size.
+int4_matrix int4_behind(int4_matrix w, int64_t n);
+
+// One thread's share of 16-row blocks for all tokens, which are the first rows of x.
+void int4_share(const int4_matrix *w, share rows, const int8_rows *x, int64_t tokens, float *y, int64_t stride);
+
+// ys[i] [tokens, rows of matrix i] = x [tokens, count] (after RMSNorm, if there is a norm) times each matrix.
+void int4_linear(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
+                 const int4_matrix *matrices, int matrix_count, float *const *ys);
+
+#endif

@@ -1,0 +1,65 @@
+"""Random layers of any size for the engine's tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from kimi_vl.engine.int4 import Int4Matrix, encode, stack
+from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, SwiGLUWeights
+
+
+@dataclass(frozen=True)
+class Sizes:
+    hidden: int = 256
+    heads: int = 4
+    rank: int = 64
+    nope: int = 32
+    rope: int = 16
+    value: int = 48
+    inner: int = 96
+    experts: int = 8
+    chosen: int = 3
+
+
+def matrix(rows: int, columns: int) -> Int4Matrix:
+    """Random weights that keep the size of what they are multiplied with."""
+    return encode(torch.randn(rows, columns) / columns**0.5)[0]
+
+
+def attention_weights(s: Sizes) -> LatentAttentionWeights:
+    return LatentAttentionWeights(
+        norm=torch.rand(s.hidden) + 0.5,
+        latent_norm=torch.rand(s.rank) + 0.5,
+        frequency=torch.rand(s.rope // 2),
+        q=matrix(s.heads * (s.nope + s.rope), s.hidden),
+        latent=matrix(s.rank + s.rope, s.hidden),
+        o=matrix(s.hidden, s.heads * s.value),
+        key=stack([matrix(s.rank, s.nope) for _ in range(s.heads)]),
+        mix=stack([matrix(s.value, s.rank) for _ in range(s.heads)]),
+        eps=1e-5,
+        latent_eps=1e-6,
+    )
+
+
+def swiglu_weights(s: Sizes, inner: int) -> SwiGLUWeights:
+    return SwiGLUWeights(matrix(inner, s.hidden), matrix(inner, s.hidden), matrix(s.hidden, inner))
+
+
+def feed_forward_weights(s: Sizes, *, groups: int = 1, kept_groups: int = 1) -> FeedForwardWeights:
+    """With experts if there are any to choose."""
+    routed = None
+    if s.experts:
+        each = [swiglu_weights(s, s.inner) for _ in range(s.experts)]
+        routed = RoutedWeights(
+            router=torch.randn(s.experts, s.hidden) / s.hidden**0.5,
+            bias=torch.randn(s.experts) / 10,
+            experts=SwiGLUWeights(*(stack([getattr(e, name) for e in each]) for name in ("gate", "up", "down"))),
+            chosen=s.chosen,
+            groups=groups,
+            kept_groups=kept_groups,
+            normalize=True,
+            scale=2.446,
+        )
+    return FeedForwardWeights(torch.rand(s.hidden) + 0.5, 1e-5, swiglu_weights(s, 2 * s.inner), routed)
