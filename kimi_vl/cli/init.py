@@ -6,7 +6,6 @@ It appears whole or not at all, also when the run is ended from outside.
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Annotated
 
 import typer
 
+from kimi_vl.cli.disk import check_space
 from kimi_vl.cli.info import in_bytes, in_numbers, read_config_file
 from kimi_vl.cli.options import Precision
 from kimi_vl.cli.progress import counting_bytes
@@ -63,7 +63,7 @@ def init(
     expected = counts.total * width + _BESIDE_WEIGHTS
     if shards is not None:
         expected = min(expected, shards * SHARD_BYTES + _BESIDE_WEIGHTS)
-    _check_space(folder, expected)
+    check_space(folder, expected, "--shards N for the first files only")
     with ended_by_signals(), replacing_folder(folder) as whole, counting_bytes(f"writing {folder}", expected) as bar:
         write_random_checkpoint(config, whole, seed=seed, shards=shards, on_tensor=lambda done, _: bar(done))
         if preset is Preset.nano:
@@ -96,19 +96,6 @@ def _check_target(folder: Path, *, force: bool) -> None:
         raise ValueError(f"{folder} is a file: name a folder to write")
     if not force and folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} has files in it: name another folder, or --force to write over them")
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    # it is written beside the folder, then moved
-    place = folder.absolute().parent
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise ValueError(
-            f"{folder} needs {in_bytes(needed)}, but {in_bytes(free)} are free there: "
-            "name a place on another disk, or --shards N for the first files only"
-        )
 
 
 @contextmanager

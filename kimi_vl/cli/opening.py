@@ -15,6 +15,7 @@ from kimi_vl.hub import CONFIG_FILES, PROCESSOR_FILES, WEIGHT_FILES, resolve
 if TYPE_CHECKING:
     from kimi_vl.answer import KimiVL
     from kimi_vl.config import KimiVLConfig
+    from kimi_vl.engine.engine import Engine
     from kimi_vl.processor import KimiVLProcessor
 
 
@@ -30,13 +31,22 @@ def open_processor(choice: ModelChoice) -> tuple[KimiVLProcessor, KimiVLConfig]:
         return KimiVLProcessor.from_pretrained(folder), read_config(folder)
 
 
-def open_model(choice: ModelChoice) -> KimiVL:
-    """The weights."""
+def open_model(choice: ModelChoice) -> KimiVL | Engine:
+    """The weights: of 4 bits with the engine that runs them, else as the exact model."""
     from kimi_vl.answer import KimiVL
+    from kimi_vl.engine.store import is_quantized
 
     # apart from the loading: the hub shows its own progress
     folder = resolve(choice.name, (*CONFIG_FILES, *WEIGHT_FILES), revision=choice.revision, offline=choice.offline)
     with waiting(f"loading {choice.name}"):
+        if is_quantized(folder):
+            from kimi_vl.engine.engine import Engine
+
+            if choice.dtype is not None or choice.device != "cpu":
+                raise ValueError(
+                    f"{choice.name} has 4-bit weights, which run on the CPU: leave --dtype and --device out"
+                )
+            return Engine.from_pretrained(folder)
         return KimiVL.from_pretrained(folder, dtype=choice.dtype, device=choice.device)
 
 

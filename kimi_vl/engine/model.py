@@ -1,0 +1,100 @@
+"""The 4-bit model: ids and pictures to logits, with its latent cache in pages.
+
+    pixel_values ─ MoonViT (bfloat16, or float32 where that is faster) ─ projector ─→ features [image tokens, D]
+    ids [T] ─ embed ─→ x [T, D] ─ layers, over the segments of a step ─→ x ─ norm, head ─→ logits [n, V]
+
+Knows nothing of requests: whose tokens a step holds, and where their pages are, comes with the segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kimi_vl.checkpoint import read_config
+from kimi_vl.config import KimiVLConfig
+from kimi_vl.engine import store
+from kimi_vl.engine.backend import Backend
+from kimi_vl.engine.int4 import rows_of
+from kimi_vl.engine.weights import Segment
+from kimi_vl.model.projector import KimiVLMultiModalProjector
+from kimi_vl.model.rotary import rotate_pairs
+from kimi_vl.model.vision import MoonViT, MoonVitEncoderLayer, merge_patches, rotary_angles
+
+PAGE = 64  # tokens
+
+
+class EngineModel:
+    """A 4-bit checkpoint in memory."""
+
+    def __init__(
+        self,
+        config: KimiVLConfig,
+        decoder: store.DecoderWeights,
+        tower: MoonViT,
+        projector: KimiVLMultiModalProjector,
+        backend: Backend,
+    ) -> None:
+        self.config = config
+        self.decoder = decoder
+        self.tower = tower
+        self.projector = projector
+        self.backend = backend
+
+    @classmethod
+    def from_folder(cls, folder: Path, backend: Backend) -> EngineModel:
+        """Raises: ``ValueError`` naming the file where the folder is not whole."""
+        config = read_config(folder)
+        tower, projector = store.read_vision(folder, config)
+        return cls(config, store.read_decoder(folder, config), tower, projector, backend)
+
+    def new_cache(self, pages: int) -> Tensor:
+        """[layers, pages, 64, rank + rope] bfloat16."""
+        text = self.config.text_config
+        width = text.kv_lora_rank + text.qk_rope_head_dim
+        return torch.empty(text.num_hidden_layers, pages, PAGE, width, dtype=torch.bfloat16)
+
+    @torch.inference_mode()
+    def embed(self, ids: Tensor) -> Tensor:
+        """[T] int64 → [T, D] float32."""
+        first, rest = self.decoder.ends.embed
+        return rows_of(first, ids) + rows_of(rest, ids)
+
+    @torch.inference_mode()
+    def image_features(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:
+        """One picture's patches [h·w, 3, patch, patch] float32 → [tokens, D] float32."""
+        tower = self.tower
+        x = tower.patch_embed(pixel_values.to(tower.patch_embed.proj.weight.dtype), [grid])
+        angles = rotary_angles(grid, tower.encoder.head_dim, x.device)
+        for block in tower.encoder.blocks:
+            assert isinstance(block, MoonVitEncoderLayer)
+            q, k, v = block.wqkv(block.norm0(x)).unflatten(-1, (3, block.num_heads, block.head_dim)).unbind(1)
+            out = self.backend.picture_attention(
+                rotate_pairs(q, angles).float().contiguous(),
+                rotate_pairs(k, angles).bfloat16().contiguous(),
+                v.bfloat16().contiguous(),
+                [len(x)],
+            )
+            x = x + block.wo(out.flatten(1).to(x.dtype))
+            x = x + block.mlp(block.norm1(x))
+        merged = merge_patches(tower.encoder.final_layernorm(x), grid, tower.merge_kernel_size)
+        return self.projector(merged).float()
+
+    @torch.inference_mode()
+    def run(self, x: Tensor, segments: Sequence[Segment], cache: Tensor) -> Tensor:
+        """The tokens of a step [T, D] float32 through all layers; they join the cache. Returns x after the last."""
+        x = x.clone()
+        for of_layer, (attention, feed_forward) in zip(cache, self.decoder.layers, strict=True):
+            self.backend.latent_attention(x, attention, segments, of_layer)
+            self.backend.feed_forward(x, feed_forward)
+        return x
+
+    @torch.inference_mode()
+    def logits(self, x: Tensor) -> Tensor:
+        """Rows of what :meth:`run` returned, [n, D] → [n, V]."""
+        ends = self.decoder.ends
+        first, rest = self.backend.linear(x, ends.head, norm=ends.norm, eps=self.config.text_config.rms_norm_eps)
+        return first + rest

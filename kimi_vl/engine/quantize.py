@@ -1,0 +1,231 @@
+"""An official checkpoint to 4 bits, one decoder layer at a time.
+
+Never more than one kind of a layer's matrices is in memory as floats. Every layer is a file, so a run that was ended
+goes on at the layer where it stood. The layout is that of :mod:`kimi_vl.engine.store`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kimi_vl.checkpoint import Checkpoint
+from kimi_vl.config import KimiVLConfig
+from kimi_vl.engine import store
+from kimi_vl.engine.backend import Backend
+from kimi_vl.engine.int4 import Int4Matrix, Loss, decode, join, stack
+from kimi_vl.hub import PROCESSOR_FILES
+
+# Rows of the vocabulary that are floats at a time.
+_ROWS_AT_ONCE = 8192
+_COPIED = (*PROCESSOR_FILES, "generation_config.json")
+
+
+@dataclass
+class Kind:
+    """What became of all tensors of one kind."""
+
+    parameters: int = 0
+    bytes: int = 0
+    loss: Loss = field(default_factory=lambda: Loss(0.0, 0.0))
+
+    def add(self, other: Kind) -> None:
+        self.parameters += other.parameters
+        self.bytes += other.bytes
+        self.loss += other.loss
+
+    @property
+    def bits(self) -> float:
+        return 8 * self.bytes / self.parameters
+
+
+Report = dict[str, Kind]
+
+
+def quantize(
+    source: Path,
+    target: Path,
+    backend: Backend,
+    *,
+    on_parameters: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Writes ``source`` in 4 bits as the folder ``target``, which appears when all of it is written.
+
+    What an ended run had finished is taken up again, unless the source has changed since.
+    ``on_parameters`` is called with parameters done and in all.
+
+    Raises: ``ValueError`` if ``source`` is no whole checkpoint, is quantised already, or ``target`` exists.
+    """
+    if target.exists():
+        raise ValueError(f"{target} exists: name another folder")
+    checkpoint = Checkpoint(source)
+    total = sum(torch.Size(shape).numel() for shape in checkpoint.shapes.values())
+    unfinished = target.absolute().parent / f".{target.name}.unfinished"
+    _prepare(unfinished, source)
+    report: Report = {}
+    done = 0
+    for name, make in _files(checkpoint, backend).items():
+        path = unfinished / name
+        if not path.exists():
+            tensors, kinds = make()
+            partial = path.with_suffix(".partial")
+            save_file(tensors, partial, metadata={"report": json.dumps({k: asdict(v) for k, v in kinds.items()})})
+            partial.replace(path)
+        for kind, part in read_report(path).items():
+            report.setdefault(kind, Kind()).add(part)
+            done += part.parameters
+        on_parameters(done, total)
+    for name in _COPIED:
+        if (source / name).exists():
+            shutil.copyfile(source / name, unfinished / name)
+    config = checkpoint.config.to_dict()
+    config["quantization_config"] = {"quant_method": store.METHOD, "version": store.VERSION}
+    (unfinished / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (unfinished / _SOURCE).unlink()
+    unfinished.rename(target)
+    return report
+
+
+def read_report(path: Path) -> Report:
+    """What the file of a 4-bit checkpoint says of how it came about."""
+    with safe_open(path, framework="pt") as file:
+        raw: dict[str, Any] = json.loads(file.metadata()["report"])
+    return {kind: Kind(part["parameters"], part["bytes"], Loss(**part["loss"])) for kind, part in raw.items()}
+
+
+_SOURCE = "source.json"
+
+
+def _prepare(unfinished: Path, source: Path) -> None:
+    """A folder for what is not finished; what it holds of another source goes."""
+    files = sorted(source.glob("*.safetensors"))
+    stamp = json.dumps([[str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files])
+    path = unfinished / _SOURCE
+    if unfinished.exists() and (not path.exists() or path.read_text(encoding="utf-8") != stamp):
+        shutil.rmtree(unfinished)
+    unfinished.mkdir(parents=True, exist_ok=True)
+    path.write_text(stamp, encoding="utf-8")
+
+
+# ---- what goes into each file ----
+
+Made = tuple[dict[str, Tensor], Report]
+
+
+def _files(checkpoint: Checkpoint, backend: Backend) -> dict[str, Callable[[], Made]]:
+    """Every file of the folder, with the function that makes it."""
+    files: dict[str, Callable[[], Made]] = {store.VISION: lambda: _vision(checkpoint)}
+    for index in range(checkpoint.config.text_config.num_hidden_layers):
+        files[store.layer_file(index)] = lambda index=index: _layer(checkpoint, backend, index)  # type: ignore[misc]
+    files[store.ENDS] = lambda: _ends(checkpoint, backend)
+    return files
+
+
+class _Maker:
+    """Tensors of one file as they come."""
+
+    def __init__(self, checkpoint: Checkpoint, backend: Backend) -> None:
+        self.checkpoint, self.backend = checkpoint, backend
+        self.tensors: dict[str, Tensor] = {}
+        self.report: Report = {}
+
+    def read(self, name: str) -> Tensor:
+        return next(tensor for _, tensor in self.checkpoint.read([name]))
+
+    def note(self, kind: str, tensors: list[Tensor], parameters: int, loss: Loss = Loss(0.0, 0.0)) -> None:
+        part = Kind(parameters, sum(t.nbytes for t in tensors), loss)
+        self.report.setdefault(kind, Kind()).add(part)
+
+    def keep(self, name: str, dtype: torch.dtype, kind: str) -> None:
+        tensor = self.read(name).to(dtype).clone()
+        self.tensors[name] = tensor
+        self.note(kind, [tensor], tensor.numel())
+
+    def put(self, name: str, matrix: Int4Matrix, kind: str, parameters: int, loss: Loss) -> None:
+        self.tensors |= {f"{name}.blocks": matrix.blocks, f"{name}.row_scale": matrix.row_scale}
+        self.note(kind, [matrix.blocks, matrix.row_scale], parameters, loss)
+
+    def matrix(self, name: str, kind: str) -> None:
+        weights = self.read(f"{name}.weight").float()
+        matrix, loss = self.backend.encode(weights)
+        self.put(name, matrix, kind, weights.numel(), loss)
+
+    def experts(self, names: list[str], name: str, kind: str) -> None:
+        encoded, losses, parameters = [], Loss(0.0, 0.0), 0
+        for _, tensor in self.checkpoint.read([f"{n}.weight" for n in names]):
+            matrix, loss = self.backend.encode(tensor.float())
+            encoded.append(matrix)
+            losses += loss
+            parameters += tensor.numel()
+        self.put(name, stack(encoded), kind, parameters, losses)
+
+    def heads(self, name: str, config: KimiVLConfig) -> None:
+        text = config.text_config
+        weights = self.read(f"{name}.weight").float().unflatten(0, (text.num_attention_heads, -1))
+        key, mix = weights.split((text.qk_nope_head_dim, text.v_head_dim), dim=1)
+        for part, of_heads in (("key", key.transpose(1, 2)), ("mix", mix)):
+            encoded = [self.backend.encode(head.contiguous()) for head in of_heads]
+            loss = sum((loss for _, loss in encoded), Loss(0.0, 0.0))
+            self.put(f"{name}.{part}", stack([matrix for matrix, _ in encoded]), "attention", of_heads.numel(), loss)
+
+    def vocabulary(self, name: str, kind: str) -> None:
+        """Two matrices: 4 bits, and 4 bits of what those leave over."""
+        weights = self.read(f"{name}.weight")
+        firsts, rests, loss = [], [], Loss(0.0, 0.0)
+        for part in weights.split(_ROWS_AT_ONCE):
+            first, whole = self.backend.encode(part.float())
+            rest, left = self.backend.encode(part.float() - decode(first))
+            firsts.append(first)
+            rests.append(rest)
+            loss += Loss(left.squared_error, whole.squared)
+        self.put(name, join(firsts), kind, weights.numel(), loss)
+        self.put(f"{name}.rest", join(rests), kind, 0, Loss(0.0, 0.0))
+
+
+def _vision(checkpoint: Checkpoint) -> Made:
+    tensors, report = {}, Kind()
+    for name, tensor in checkpoint.read(n for n in checkpoint.shapes if not n.startswith("language_model.")):
+        tensors[name] = tensor.to(torch.bfloat16).clone()
+        report.add(Kind(tensor.numel(), tensors[name].nbytes))
+    return tensors, {"vision (bfloat16)": report}
+
+
+def _layer(checkpoint: Checkpoint, backend: Backend, index: int) -> Made:
+    text = checkpoint.config.text_config
+    maker = _Maker(checkpoint, backend)
+    prefix = f"{store.DECODER}.layers.{index}"
+    attn, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
+    for norm in ("input_layernorm", "self_attn.kv_a_layernorm", "post_attention_layernorm"):
+        maker.keep(f"{prefix}.{norm}.weight", torch.float32, "norms and routers (float32)")
+    for name in ("q_proj", "kv_a_proj_with_mqa", "o_proj"):
+        maker.matrix(f"{attn}.{name}", "attention")
+    maker.heads(f"{attn}.kv_b_proj", checkpoint.config)
+    projections = ("gate_proj", "up_proj", "down_proj")
+    if not text.is_moe_layer(index):
+        for name in projections:
+            maker.matrix(f"{mlp}.{name}", "dense layers")
+        return maker.tensors, maker.report
+    for name in ("gate.weight", "gate.e_score_correction_bias"):
+        maker.keep(f"{mlp}.{name}", torch.float32, "norms and routers (float32)")
+    for name in projections:
+        maker.matrix(f"{mlp}.shared_experts.{name}", "shared experts")
+        each = [f"{mlp}.experts.{e}.{name}" for e in range(text.n_routed_experts)]
+        maker.experts(each, f"{mlp}.experts.{name}", "experts")
+    return maker.tensors, maker.report
+
+
+def _ends(checkpoint: Checkpoint, backend: Backend) -> Made:
+    maker = _Maker(checkpoint, backend)
+    maker.vocabulary(f"{store.DECODER}.embed_tokens", "embeddings (twice 4 bits)")
+    maker.keep(f"{store.DECODER}.norm.weight", torch.float32, "norms and routers (float32)")
+    maker.vocabulary("language_model.lm_head", "head (twice 4 bits)")
+    return maker.tensors, maker.report
