@@ -17,6 +17,9 @@ FILES = {
 # What a room may import of ours; a name ending in a dot stands for all that is in it.
 INPUT = ("kimi_vl.config", "kimi_vl.media", "kimi_vl.patches", "kimi_vl.tokenizer", "kimi_vl.chat", "kimi_vl.hub")
 MODEL = ("kimi_vl.config", "kimi_vl.model.")
+ANSWERING = ("kimi_vl.processor", "kimi_vl.checkpoint", "kimi_vl.sampling", "kimi_vl.generate")
+ENGINE = ("kimi_vl.processor", "kimi_vl.checkpoint", "kimi_vl.sampling", "kimi_vl.precision", "kimi_vl.engine.")
+NUMBERS = ("kimi_vl.engine.int4",)
 ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.config": (),
     "kimi_vl.hub": (),
@@ -26,10 +29,26 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.chat": INPUT,
     "kimi_vl.processor": INPUT,
     "kimi_vl.model.": MODEL,
+    "kimi_vl.sampling": (),
+    "kimi_vl.precision": (),
     "kimi_vl.checkpoint": MODEL,
-    "kimi_vl.generate": MODEL,
-    "kimi_vl.answer": (*INPUT, *MODEL, "kimi_vl.processor", "kimi_vl.checkpoint", "kimi_vl.generate"),
-    "kimi_vl.train.": (*INPUT, *MODEL, "kimi_vl.processor", "kimi_vl.checkpoint", "kimi_vl.train."),
+    "kimi_vl.generate": (*MODEL, "kimi_vl.sampling"),
+    "kimi_vl.answer": (*INPUT, *MODEL, *ANSWERING),
+    "kimi_vl.engine.": (*INPUT, *MODEL, *ENGINE),
+    "kimi_vl.engine.kernels": (*NUMBERS, "kimi_vl.engine.weights"),
+    "kimi_vl.engine.reference": (*NUMBERS, "kimi_vl.engine.weights", "kimi_vl.model.segments"),
+    "kimi_vl.engine.weights": NUMBERS,
+    "kimi_vl.engine.int4": (),
+    "kimi_vl.engine.pages": (),
+    "kimi_vl.engine.scheduler": ("kimi_vl.engine.pages", "kimi_vl.engine.request"),
+    "kimi_vl.train.": (
+        *INPUT,
+        *MODEL,
+        "kimi_vl.processor",
+        "kimi_vl.checkpoint",
+        "kimi_vl.precision",
+        "kimi_vl.train.",
+    ),
 }
 
 

@@ -1,0 +1,94 @@
+"""What is asked of the engine, and how far it has come."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import uuid
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from kimi_vl.engine.pages import PictureSpan
+from kimi_vl.processor import ModelInputs
+from kimi_vl.sampling import Drawn, SamplingParams, new_seed
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture of a prompt, ready for the tower."""
+
+    span: PictureSpan
+    pixel_values: Tensor  # [h·w, 3, patch, patch] float32
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One answer to be given."""
+
+    id: str
+    prompt: tuple[int, ...]
+    pictures: tuple[Picture, ...]
+    end_ids: tuple[int, ...]
+    params: SamplingParams
+    seed: int
+
+    @property
+    def most_tokens(self) -> int:
+        """That it will ever have in the cache: its last token is never read."""
+        return len(self.prompt) + self.params.max_new_tokens - 1
+
+
+def request_of(
+    inputs: ModelInputs, params: SamplingParams, *, placeholder: int, merge_kernel_size: tuple[int, int]
+) -> Request:
+    """A conversation as a request. ``placeholder`` is the id that stands for one merged patch."""
+    prompt = inputs.input_ids.tolist()
+    pictures = []
+    at = first_patch = 0
+    for h, w in inputs.image_grid_hws.tolist():
+        assert inputs.pixel_values is not None
+        pixel_values = inputs.pixel_values[first_patch : first_patch + h * w]
+        tokens = h * w // math.prod(merge_kernel_size)
+        start = prompt.index(placeholder, at)
+        # The patches and how they lie are all that the tower sees of a picture, its preprocessing included.
+        content = pixel_values.contiguous().numpy().data
+        digest = hashlib.blake2b(content, digest_size=32, salt=f"{h}x{w}".encode())
+        pictures.append(Picture(PictureSpan(start, tokens, digest.digest()), pixel_values, (h, w)))
+        first_patch += h * w
+        at = start + tokens
+    seed = new_seed() if params.seed is None else params.seed
+    return Request(uuid.uuid4().hex, tuple(prompt), tuple(pictures), inputs.end_ids, params, seed)
+
+
+@dataclass(eq=False)
+class Running:
+    """A request under way. Its tokens are those of the prompt and then those drawn."""
+
+    request: Request
+    answer: list[int] = field(default_factory=list)
+    cached: int = 0  # tokens whose latents are in its pages
+    pages: list[int] = field(default_factory=list)
+    reused: int = 0  # tokens that were found in the cache when it began
+
+    @property
+    def tokens(self) -> int:
+        return len(self.request.prompt) + len(self.answer)
+
+    @property
+    def ids(self) -> list[int]:
+        return [*self.request.prompt, *self.answer]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a step brought one request."""
+
+    request: Request
+    drawn: Drawn
+    finish: FinishReason | None
+    reused: int
