@@ -109,6 +109,7 @@ def test_an_ended_run_goes_on_where_it_stood(tmp_path: Path, folder: Path, monke
     assert sorted(p.name for p in tmp_path.iterdir()) == ["nano4"]
     for path in folder.iterdir():
         assert (target / path.name).read_bytes() == path.read_bytes()
+        assert (target / path.name).stat().st_mode & 0o044
 
 
 def test_another_source_begins_anew(tmp_path: Path) -> None:

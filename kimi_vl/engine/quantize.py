@@ -79,6 +79,7 @@ def quantize(
             tensors, kinds = make()
             partial = path.with_suffix(".partial")
             save_file(tensors, partial, metadata={"report": json.dumps({k: asdict(v) for k, v in kinds.items()})})
+            partial.chmod(0o644)  # the library makes it for its owner alone
             partial.replace(path)
         for kind, part in read_report(path).items():
             report.setdefault(kind, Kind()).add(part)
