@@ -5,8 +5,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-// About 50 microseconds: within a step the next job comes sooner, between requests the processor is set free.
+// Within a step the next job comes sooner than these are over, some 50 microseconds; between requests the processor is
+// set free.
 #define SPINS 20000
+// Who waits for another thread longer than this, some microseconds, may have its core, and offers it.
+#define PATIENCE 500
 
 struct pool {
     int threads;
@@ -30,8 +33,7 @@ typedef struct {
 } worker;
 
 static inline void relax(int *spins) {
-    // Who has waited long may wait for a thread that has no core: it gets this one.
-    if (++*spins % SPINS == 0) sched_yield();
+    if (++*spins > PATIENCE) sched_yield();
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
