@@ -36,7 +36,12 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.answer": (*INPUT, *MODEL, *ANSWERING),
     "kimi_vl.engine.": (*INPUT, *MODEL, *ENGINE),
     "kimi_vl.engine.kernels": (*NUMBERS, "kimi_vl.engine.weights"),
-    "kimi_vl.engine.reference": (*NUMBERS, "kimi_vl.engine.weights", "kimi_vl.model.segments"),
+    "kimi_vl.engine.reference": (
+        *NUMBERS,
+        "kimi_vl.engine.pages",
+        "kimi_vl.engine.weights",
+        "kimi_vl.model.segments",
+    ),
     "kimi_vl.engine.weights": NUMBERS,
     "kimi_vl.engine.int4": (),
     "kimi_vl.engine.pages": (),

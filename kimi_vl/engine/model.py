@@ -19,12 +19,11 @@ from kimi_vl.config import KimiVLConfig
 from kimi_vl.engine import store
 from kimi_vl.engine.backend import Backend
 from kimi_vl.engine.int4 import rows_of
+from kimi_vl.engine.pages import PAGE
 from kimi_vl.engine.weights import Segment
 from kimi_vl.model.projector import KimiVLMultiModalProjector
 from kimi_vl.model.rotary import rotate_pairs
 from kimi_vl.model.vision import MoonViT, MoonVitEncoderLayer, merge_patches, rotary_angles
-
-PAGE = 64  # tokens
 
 
 class EngineModel:

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from kimi_vl.engine import int4
 from kimi_vl.engine.int4 import GROUP, Int4Matrix, Loss
+from kimi_vl.engine.pages import PAGE
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, Segment, SwiGLUWeights
 from kimi_vl.model.segments import segment_attention
-
-PAGE = 64
 
 
 def int8_rows(x: Tensor) -> Tensor:
