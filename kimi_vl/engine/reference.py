@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kimi_vl.engine import int4
-from kimi_vl.engine.int4 import GROUP, Int4Matrix, Loss
+from kimi_vl.engine.int4 import BLOCK_COLUMNS, Int4Matrix, Loss
 from kimi_vl.engine.pages import PAGE
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, Segment, SwiGLUWeights
 from kimi_vl.model.segments import segment_attention
 
 
 def int8_rows(x: Tensor) -> Tensor:
-    """x [T, D] after a round trip through 8 bits in groups of 32."""
-    groups = F.pad(x, (0, -x.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
+    """x [T, D] after a round trip through 8 bits, each 128 columns with a scale of their own."""
+    groups = F.pad(x, (0, -x.shape[1] % BLOCK_COLUMNS)).unflatten(1, (-1, BLOCK_COLUMNS))
     most = groups.abs().amax(-1, keepdim=True)
     q = (groups * torch.where(most > 0, 127 / most, 0)).round()
     return (q * (most / 127)).flatten(1)[:, : x.shape[1]]

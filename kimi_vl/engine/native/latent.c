@@ -149,7 +149,7 @@ static void answers(mla_job *j, int thread, int threads) {
 
     share mine = share_of(n * a->heads, thread, threads);
     for (int64_t i = mine.from; i < mine.to; i++)
-        int8_quantize_row(head_query(j, i % n, (int)(i / n)), a->nope, j->nope8, i);
+        int8_quantize_row(head_query(j, i % n, (int)(i / n)), a->nope, int8_part(j->nope8, i / n * n, n), i % n);
     pool_barrier(j->p);
 
     int64_t blocks = a->key.rows / ROWS;
@@ -157,7 +157,8 @@ static void answers(mla_job *j, int thread, int threads) {
     for (int64_t i = mine.from; i < mine.to; i++) {
         int64_t h = i / blocks, b = i % blocks;
         int4_matrix key = int4_behind(a->key, h);
-        int4_times_int8(&key, b, &j->nope8, h * n, n, j->query + h * j->width + b * ROWS, a->heads * j->width);
+        int8_rows nope = int8_part(j->nope8, h * n, n);
+        int4_times_int8(&key, b, &nope, 0, n, j->query + h * j->width + b * ROWS, a->heads * j->width);
     }
     mine = share_of(n * a->heads, thread, threads);
     for (int64_t i = mine.from; i < mine.to; i++)
@@ -191,7 +192,7 @@ static void answers(mla_job *j, int thread, int threads) {
         int keys = j->position[m] + 1, length = part_length(keys);
         const attention *parts = j->parts + (m * j->groups + h / LANES) * PARTS;
         attention_end(parts, (keys + length - 1) / length, (int)(h % LANES), mixed);
-        int8_quantize_row(mixed, a->rank, j->mixed8, i);
+        int8_quantize_row(mixed, a->rank, int8_part(j->mixed8, h * n, n), m);
     }
     pool_barrier(j->p);
 
@@ -200,7 +201,8 @@ static void answers(mla_job *j, int thread, int threads) {
     for (int64_t i = mine.from; i < mine.to; i++) {
         int64_t h = i / blocks, b = i % blocks;
         int4_matrix mix = int4_behind(a->mix, h);
-        int4_times_int8(&mix, b, &j->mixed8, h * n, n, j->attended + h * a->value + b * ROWS, a->heads * a->value);
+        int8_rows mixed_of_head = int8_part(j->mixed8, h * n, n);
+        int4_times_int8(&mix, b, &mixed_of_head, 0, n, j->attended + h * a->value + b * ROWS, a->heads * a->value);
     }
 }
 
@@ -311,9 +313,8 @@ static void work(void *context, int thread, int threads) {
     }
     pool_barrier(j->p);
 
-    int4_share(&a->q, share_of(a->q.rows / ROWS, thread, threads), &j->input, j->tokens, j->q, a->q.rows);
-    int4_share(&a->latent, share_of(a->latent.rows / ROWS, thread, threads), &j->input, j->tokens, j->latent,
-               a->latent.rows);
+    int4_share(&a->q, share_of(a->q.rows / ROWS, thread, threads), &j->input, j->q, a->q.rows);
+    int4_share(&a->latent, share_of(a->latent.rows / ROWS, thread, threads), &j->input, j->latent, a->latent.rows);
     pool_barrier(j->p);
 
     for (int64_t m = mine.from; m < mine.to; m++) {
