@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ class _LatentAttention(ctypes.Structure):
         ("eps", ctypes.c_float),
         ("latent_eps", ctypes.c_float),
         *((name, ctypes.c_int32) for name in ("hidden", "heads", "rank", "nope", "rope", "value")),
-        *((name, _Int4) for name in ("q", "latent", "o", "key", "mix")),
+        *((name, _Int4) for name in ("q", "latent", "o", "mix", "key", "upright", "upright_rest")),
     )
 
 
@@ -88,6 +89,9 @@ class Kernels:
         self.threads = threads
         self._library = library
         self._pool = ctypes.c_void_p(library.pool_start(threads))
+        # Layers as the library takes them, made once.
+        self._feed_forwards: WeakKeyDictionary[FeedForwardWeights, _FeedForward] = WeakKeyDictionary()
+        self._attentions: WeakKeyDictionary[LatentAttentionWeights, _LatentAttention] = WeakKeyDictionary()
 
     def encode(self, weights: Tensor) -> tuple[Int4Matrix, Loss]:
         """A matrix [rows, columns] to 4 bits; see :func:`kimi_vl.engine.int4.encode`."""
@@ -133,7 +137,9 @@ class Kernels:
         """Adds the feed-forward half of a layer to x [T, D]. Returns whom each token chose: [T, k] int32, ascending."""
         tokens = len(x)
         _check(x, torch.float32, tokens, weights.norm.shape[0])
-        argument = _feed_forward(weights)
+        argument = self._feed_forwards.get(weights)
+        if argument is None:
+            argument = self._feed_forwards[weights] = _feed_forward(weights)
         chosen = None
         if weights.routed is not None:
             chosen = torch.empty(tokens, weights.routed.chosen, dtype=torch.int32)
@@ -157,7 +163,9 @@ class Kernels:
                 for table, s in zip(tables, segments, strict=True)
             )
         )
-        argument = _latent_attention(weights)
+        argument = self._attentions.get(weights)
+        if argument is None:
+            argument = self._attentions[weights] = _latent_attention(weights)
         self._library.latent_attention_run(
             self._pool, ctypes.byref(argument), _at(x), listed, ctypes.c_int(len(segments)), _at(cache)
         )
@@ -235,6 +243,8 @@ def _latent_attention(w: LatentAttentionWeights) -> _LatentAttention:
         q=_int4(w.q),
         latent=_int4(w.latent),
         o=_int4(w.o),
-        key=_int4(w.key),
         mix=_int4(w.mix),
+        key=_int4(w.key),
+        upright=_int4(w.upright[0]),
+        upright_rest=_int4(w.upright[1]),
     )

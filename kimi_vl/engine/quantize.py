@@ -173,10 +173,19 @@ class _Maker:
         text = config.text_config
         weights = self.read(f"{name}.weight").float().unflatten(0, (text.num_attention_heads, -1))
         key, mix = weights.split((text.qk_nope_head_dim, text.v_head_dim), dim=1)
-        for part, of_heads in (("key", key.transpose(1, 2)), ("mix", mix)):
-            encoded = [self.backend.encode(head.contiguous()) for head in of_heads]
-            loss = sum((loss for _, loss in encoded), Loss(0.0, 0.0))
-            self.put(f"{name}.{part}", stack([matrix for matrix, _ in encoded]), "attention", of_heads.numel(), loss)
+        self._heads(f"{name}.mix", mix, mix.numel())
+        flat = self._heads(f"{name}.key", key.transpose(1, 2), key.numel())
+        # the very weights that answers attend with, so that both ways give the same
+        upright = torch.stack([decode(head).T for head in flat])
+        first = self._heads(f"{name}.upright", upright, 0)
+        self._heads(f"{name}.upright.rest", upright - torch.stack([decode(head) for head in first]), 0)
+
+    def _heads(self, name: str, weights: Tensor, parameters: int) -> list[Int4Matrix]:
+        encoded = [self.backend.encode(head.contiguous()) for head in weights]
+        loss = sum((loss for _, loss in encoded), Loss(0.0, 0.0)) if parameters else Loss(0.0, 0.0)
+        matrices = [matrix for matrix, _ in encoded]
+        self.put(name, stack(matrices), "attention", parameters, loss)
+        return matrices
 
     def vocabulary(self, name: str, kind: str) -> None:
         """Two matrices: 4 bits, and 4 bits of what those leave over."""

@@ -130,8 +130,9 @@ def turn(x: Tensor, positions: Tensor, frequency: Tensor) -> Tensor:
 def plain(q_nope: Tensor, q_rope: Tensor, known: Tensor, hidden: Tensor, w: LatentAttentionWeights) -> Tensor:
     """q_nope [T, H, nope], q_rope [T, H, rope], known [S, rank + rope], hidden [T, S] → [T, H, value]."""
     latent, k_rope = known.split((w.rank, w.rope), dim=1)
-    key = torch.stack([latent @ int4.decode(w.key[h]) for h in range(w.heads)]).bfloat16().float()  # [H, S, nope]
-    value = torch.stack([latent @ int4.decode(w.mix[h]).T for h in range(w.heads)]).bfloat16().float()
+    first, rest = w.upright
+    key = torch.stack([times(latent, first[h]) + times(latent, rest[h]) for h in range(w.heads)])  # [H, S, nope]
+    value = torch.stack([times(latent, w.mix[h]) for h in range(w.heads)])
     scores = torch.einsum("thn,hsn->hts", q_nope, key) + torch.einsum("thr,sr->hts", q_rope, k_rope)
     return torch.einsum("hts,hsv->thv", weights_of(scores, hidden, w), value)
 

@@ -7,9 +7,9 @@
     tokenizer and preprocessor files   as they were
 
 A matrix NAME is stored as ``NAME.blocks`` and ``NAME.row_scale`` (see :mod:`kimi_vl.engine.int4`), the experts of a
-layer as one stack. ``kv_b_proj`` is cut into heads: ``.key`` (its key rows, transposed) and ``.mix`` (its value rows).
-Embeddings and head are two matrices each, of which the second, ``NAME.rest``, holds in 4 bits what the first left
-over: 8.5 bits a weight. Norms, router and correction bias are float32 under their official names.
+layer as one stack. ``kv_b_proj`` is cut into heads: ``.mix`` (its value rows), ``.key`` (its key rows, transposed) and
+``.upright`` (``.key`` once more, not transposed). Embeddings, head and ``.upright`` are two matrices each, of which the
+second, ``NAME.rest``, holds in 4 bits what the first left over: 8.5 bits a weight. Norms, router and correction bias are float32 under their official names.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from kimi_vl.model.vision import MoonViT
 from kimi_vl.precision import fast_dtype
 
 METHOD = "kimi-vl-int4"
-VERSION = 1
+VERSION = 2
 VISION, ENDS = "vision.safetensors", "ends.safetensors"
 DECODER = "language_model.model"
 
@@ -87,9 +87,9 @@ def read_decoder(folder: Path, config: KimiVLConfig) -> DecoderWeights:
         size = (text.vocab_size, text.hidden_size)
         embed, head = f"{DECODER}.embed_tokens", "language_model.lm_head"
         ends = Ends(
-            embed=(file.matrix(embed, *size), file.matrix(f"{embed}.rest", *size)),
+            embed=file.pair(embed, *size),
             norm=file.floats(f"{DECODER}.norm.weight", text.hidden_size),
-            head=(file.matrix(head, *size), file.matrix(f"{head}.rest", *size)),
+            head=file.pair(head, *size),
         )
     return DecoderWeights(layers, ends)
 
@@ -123,8 +123,9 @@ def _attention(file: _File, prefix: str, text: TextConfig) -> LatentAttentionWei
         q=file.matrix(f"{attn}.q_proj", heads * text.qk_head_dim, width),
         latent=file.matrix(f"{attn}.kv_a_proj_with_mqa", rank + rope, width),
         o=file.matrix(f"{attn}.o_proj", width, heads * text.v_head_dim),
-        key=file.matrix(f"{attn}.kv_b_proj.key", rank, text.qk_nope_head_dim, heads),
         mix=file.matrix(f"{attn}.kv_b_proj.mix", text.v_head_dim, rank, heads),
+        key=file.matrix(f"{attn}.kv_b_proj.key", rank, text.qk_nope_head_dim, heads),
+        upright=file.pair(f"{attn}.kv_b_proj.upright", text.qk_nope_head_dim, rank, heads),
         eps=text.rms_norm_eps,
         latent_eps=KV_A_LAYERNORM_EPS,
     )
@@ -199,6 +200,9 @@ class _File:
         r, c = -(-rows // BLOCK_ROWS), -(-columns // BLOCK_COLUMNS)
         blocks = self.take(f"{name}.blocks", torch.uint8, *stack, r, c, BLOCK_BYTES)
         return Int4Matrix(blocks, self.take(f"{name}.row_scale", torch.float32, *stack, r * BLOCK_ROWS), rows, columns)
+
+    def pair(self, name: str, rows: int, columns: int, *stack: int) -> tuple[Int4Matrix, Int4Matrix]:
+        return self.matrix(name, rows, columns, *stack), self.matrix(f"{name}.rest", rows, columns, *stack)
 
 
 def _in_large_pages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
