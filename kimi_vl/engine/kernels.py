@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from kimi_vl.engine.int4 import BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss
+from kimi_vl.engine.int4 import BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss, likeliest
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, Segment, SwiGLUWeights
 
 NATIVE = Path(__file__).parent / "native"
@@ -116,6 +116,12 @@ class Kernels:
         self, x: Tensor, matrices: Sequence[Int4Matrix], *, norm: Tensor | None = None, eps: float = 0.0
     ) -> list[Tensor]:
         """x [T, D], after RMSNorm if ``norm`` [D] is given, times each matrix [rows, D]: [T, rows] each."""
+        outs = self._linear_padded(x, matrices, norm, eps)
+        return [out[:, : m.rows] for out, m in zip(outs, matrices, strict=True)]
+
+    def _linear_padded(
+        self, x: Tensor, matrices: Sequence[Int4Matrix], norm: Tensor | None, eps: float
+    ) -> list[Tensor]:
         tokens, width = x.shape
         _check(x, torch.float32, tokens, width)
         assert all(m.columns == width and m.blocks.dim() == 3 for m in matrices)
@@ -131,7 +137,33 @@ class Kernels:
             ctypes.c_int(len(matrices)),
             (ctypes.c_void_p * len(outs))(*(out.data_ptr() for out in outs)),
         )
-        return [out[:, : m.rows] for out, m in zip(outs, matrices, strict=True)]
+        return outs
+
+    def vocabulary(
+        self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix], *, norm: Tensor, eps: float, exact: int
+    ) -> Tensor:
+        """x [T, D], after RMSNorm, times the sum of two matrices [V, D]: [T, V].
+
+        The second is added but in those ``exact`` blocks of 16 rows of each token that have the largest sums by the
+        first, and not read for others.
+        """
+        first, rest = pair
+        (found,) = self._linear_padded(x, [first], norm, eps)
+        wanted, places = likeliest(found, exact)
+        more = torch.empty(*wanted.shape, BLOCK_ROWS)
+        self._library.int4_linear_some(
+            self._pool,
+            _at(x),
+            ctypes.c_int64(x.shape[1]),
+            ctypes.c_int64(len(x)),
+            _at(norm),
+            ctypes.c_float(eps),
+            ctypes.byref(_int4(rest)),
+            _at(wanted),
+            ctypes.c_int64(wanted.shape[1]),
+            _at(more),
+        )
+        return found.scatter_add_(1, places, more.flatten(1))[:, : first.rows]
 
     def feed_forward(self, x: Tensor, weights: FeedForwardWeights) -> Tensor | None:
         """Adds the feed-forward half of a layer to x [T, D]. Returns whom each token chose: [T, k] int32, ascending."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kimi_vl.engine import int4
-from kimi_vl.engine.int4 import BLOCK_COLUMNS, Int4Matrix, Loss
+from kimi_vl.engine.int4 import BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss, likeliest
 from kimi_vl.engine.pages import PAGE
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, Segment, SwiGLUWeights
 from kimi_vl.model.segments import segment_attention
@@ -45,6 +45,13 @@ class Reference:
         if norm is not None:
             x = rms_norm(x, norm, eps)
         return [times(x, m) for m in matrices]
+
+    def vocabulary(
+        self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix], *, norm: Tensor, eps: float, exact: int
+    ) -> Tensor:
+        first, rest = (F.pad(y, (0, -y.shape[1] % BLOCK_ROWS)) for y in self.linear(x, pair, norm=norm, eps=eps))
+        _, places = likeliest(first, exact)
+        return first.scatter_add_(1, places, rest.gather(1, places))[:, : pair[0].rows]
 
     def feed_forward(self, x: Tensor, weights: FeedForwardWeights) -> Tensor | None:
         normed = rms_norm(x, weights.norm, weights.eps)

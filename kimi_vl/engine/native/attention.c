@@ -91,15 +91,18 @@ void queries_fill(number *queries, const float *const query[QUERIES], float scal
         for (int d = 0; d < dim; d++) queries[d * QUERIES + i] = query[i] ? query[i][d] * scale : 0;
 }
 
+// Numbers of queries that stay in the cache nearest to the core while all rows pass.
+#define NEAR 192
+
 // As many sums as there are registers for.
-INLINE void times(const attention *a, const int some, const number *rows, int64_t stride, floats (*out)[VECTORS]) {
+INLINE void times(const int some, const number *queries, const number *rows, int64_t stride, int from, int to,
+                  floats (*out)[VECTORS]) {
     floats sum[6][VECTORS];
     for (int t = 0; t < some; t++)
-        for (int v = 0; v < VECTORS; v++) sum[t][v] = (floats){0};
-    for (int d = 0; d < a->dim; d++) {
-        const number *query = a->queries + d * QUERIES;
+        for (int v = 0; v < VECTORS; v++) sum[t][v] = from ? out[t][v] : (floats){0};
+    for (int d = from; d < to; d++) {
         floats q[VECTORS];
-        for (int v = 0; v < VECTORS; v++) q[v] = load(query + v * LANES);
+        for (int v = 0; v < VECTORS; v++) q[v] = load(queries + d * QUERIES + v * LANES);
         for (int t = 0; t < some; t++)
             for (int v = 0; v < VECTORS; v++) sum[t][v] += q[v] * rows[t * stride + d];
     }
@@ -108,10 +111,12 @@ INLINE void times(const attention *a, const int some, const number *rows, int64_
 }
 
 static void scores_of(const attention *a, const number *rows, int64_t stride, int count, floats (*out)[VECTORS]) {
-    int t = 0;
-    for (; t + 6 <= count; t += 6) times(a, 6, rows + t * stride, stride, out + t);
-    for (; t + 4 <= count; t += 4) times(a, 4, rows + t * stride, stride, out + t);
-    for (; t < count; t++) times(a, 1, rows + t * stride, stride, out + t);
+    for (int from = 0; from < a->dim; from += NEAR) {
+        int to = from + NEAR < a->dim ? from + NEAR : a->dim, t = 0;
+        for (; t + 6 <= count; t += 6) times(6, a->queries, rows + t * stride, stride, from, to, out + t);
+        for (; t + 4 <= count; t += 4) times(4, a->queries, rows + t * stride, stride, from, to, out + t);
+        for (; t < count; t++) times(1, a->queries, rows + t * stride, stride, from, to, out + t);
+    }
 }
 
 // out of four queries, `wide` vectors of it.

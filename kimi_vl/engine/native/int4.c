@@ -324,40 +324,83 @@ typedef struct {
     const float *x, *norm;
     int64_t count, tokens;
     float eps;
+    int8_rows x8;
+    float *normed; // [threads, count]
+} input;
+
+static void take_input(input *i, room *r, int64_t columns) {
+    i->x8 = take_int8_rows(r, i->tokens, columns);
+    i->normed = take(r, pool_threads(i->p) * i->count * (int64_t)sizeof(float));
+}
+
+// Each token as a row of x8, or alone.
+static void quantize_input(input *i, int alone, int thread, int threads) {
+    share mine = share_of(i->tokens, thread, threads);
+    float *normed = i->normed + thread * i->count;
+    for (int64_t m = mine.from; m < mine.to; m++) {
+        const float *x = i->x + m * i->count;
+        if (i->norm) {
+            rms_norm_row(x, i->norm, i->count, i->eps, normed);
+            x = normed;
+        }
+        if (alone)
+            int8_quantize_row(x, i->count, int8_part(i->x8, m, 1), 0);
+        else
+            int8_quantize_row(x, i->count, i->x8, m);
+    }
+    pool_barrier(i->p);
+}
+
+typedef struct {
+    input in;
     const int4_matrix *matrices;
     int matrix_count;
     float *const *ys;
-    int8_rows x8;
-    float *normed; // [threads, count]
 } linear_job;
 
 static void linear_work(void *context, int thread, int threads) {
     linear_job *j = context;
-    share mine = share_of(j->tokens, thread, threads);
-    float *normed = j->normed + thread * j->count;
-    for (int64_t m = mine.from; m < mine.to; m++) {
-        const float *x = j->x + m * j->count;
-        if (j->norm) {
-            rms_norm_row(x, j->norm, j->count, j->eps, normed);
-            x = normed;
-        }
-        int8_quantize_row(x, j->count, j->x8, m);
-    }
-    pool_barrier(j->p);
+    quantize_input(&j->in, 0, thread, threads);
     for (int i = 0; i < j->matrix_count; i++) {
         const int4_matrix *w = j->matrices + i;
-        int4_share(w, share_of(w->rows / ROWS, thread, threads), &j->x8, j->ys[i], w->rows);
+        int4_share(w, share_of(w->rows / ROWS, thread, threads), &j->in.x8, j->ys[i], w->rows);
     }
 }
 
 void int4_linear(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
                  const int4_matrix *matrices, int matrix_count, float *const *ys) {
-    linear_job j = {p, x, norm, count, tokens, eps, matrices, matrix_count, ys, {0}, NULL};
+    linear_job j = {{p, x, norm, count, tokens, eps, {0}, NULL}, matrices, matrix_count, ys};
     room r = {0};
-    for (int pass = 0; pass < 2; pass++) {
-        if (pass) r = (room){pool_room(p, r.used), 0};
-        j.x8 = take_int8_rows(&r, tokens, matrices[0].columns);
-        j.normed = take(&r, pool_threads(p) * count * (int64_t)sizeof(float));
-    }
+    take_input(&j.in, &r, matrices[0].columns);
+    r = (room){pool_room(p, r.used), 0};
+    take_input(&j.in, &r, matrices[0].columns);
     pool_run(p, linear_work, &j);
+}
+
+typedef struct {
+    input in;
+    const int4_matrix *w;
+    const int32_t *wanted;
+    int64_t some;
+    float *y;
+} some_job;
+
+static void some_work(void *context, int thread, int threads) {
+    some_job *j = context;
+    quantize_input(&j->in, 1, thread, threads);
+    share mine = share_of(j->in.tokens * j->some, thread, threads);
+    for (int64_t i = mine.from; i < mine.to; i++) {
+        int8_rows x = int8_part(j->in.x8, i / j->some, 1);
+        int4_times_int8(j->w, j->wanted[i], &x, 0, 1, j->y + i * ROWS, ROWS);
+    }
+}
+
+void int4_linear_some(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
+                      const int4_matrix *w, const int32_t *wanted, int64_t some, float *y) {
+    some_job j = {{p, x, norm, count, tokens, eps, {0}, NULL}, w, wanted, some, y};
+    room r = {0};
+    take_input(&j.in, &r, w->columns);
+    r = (room){pool_room(p, r.used), 0};
+    take_input(&j.in, &r, w->columns);
+    pool_run(p, some_work, &j);
 }

@@ -79,4 +79,8 @@ void int4_share(const int4_matrix *w, share rows, const int8_rows *x, float *y, 
 void int4_linear(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
                  const int4_matrix *matrices, int matrix_count, float *const *ys);
 
+// ys [tokens, some, 16] = x, after RMSNorm, times those 16 rows of w each that wanted [tokens, some] names for a token.
+void int4_linear_some(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
+                      const int4_matrix *w, const int32_t *wanted, int64_t some, float *y);
+
 #endif
