@@ -44,11 +44,14 @@ INLINE __m512bh pair(const uint16_t *from) {
 
 INLINE void times(const attention *a, const int some, const number *rows, int64_t stride, floats (*out)[VECTORS]) {
     __m512 sum[16];
+#pragma GCC unroll 16
     for (int t = 0; t < some; t++) sum[t] = _mm512_setzero_ps();
     for (int d = 0; d < a->dim; d += 2) {
         __m512bh q = (__m512bh)_mm512_loadu_si512(a->queries + d * LANES);
+#pragma GCC unroll 16
         for (int t = 0; t < some; t++) sum[t] = _mm512_dpbf16_ps(sum[t], q, pair(rows + t * stride + d));
     }
+#pragma GCC unroll 16
     for (int t = 0; t < some; t++) out[t][0] = (floats)sum[t];
 }
 
@@ -69,6 +72,7 @@ static void mix(attention *a, floats (*weights)[VECTORS], const floats *shrink, 
     }
     for (int d = 0; d < a->value_dim; d += LANES) {
         __m512 sum[LANES];
+#pragma GCC unroll 16
         for (int l = 0; l < LANES; l++)
             sum[l] = _mm512_mul_ps(_mm512_loadu_ps(a->out + l * a->value_dim + d), _mm512_set1_ps(shrink[0][l]));
         for (int t = 0; t < pairs; t++) {
@@ -77,9 +81,11 @@ static void mix(attention *a, floats (*weights)[VECTORS], const floats *shrink, 
             __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)row));
             __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)next));
             __m512bh v = (__m512bh)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+#pragma GCC unroll 16
             for (int l = 0; l < LANES; l++)
                 sum[l] = _mm512_dpbf16_ps(sum[l], v, (__m512bh)_mm512_set1_epi32((int32_t)both[t][l]));
         }
+#pragma GCC unroll 16
         for (int l = 0; l < LANES; l++) _mm512_storeu_ps(a->out + l * a->value_dim + d, sum[l]);
     }
 }

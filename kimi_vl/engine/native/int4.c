@@ -127,34 +127,42 @@ INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8
     const int32_t *start = x->start + first * x->columns / GROUP;
     const __m512i nibble = _mm512_set1_epi8(15), low = _mm512_set1_epi32(0xffff);
     __m512 sum[TOGETHER];
+#pragma GCC unroll 8
     for (int m = 0; m < tokens; m++) sum[m] = _mm512_setzero_ps();
     for (int64_t b = 0; b < blocks; b++, w += BLOCK_BYTES) {
         __m512i whole[TOGETHER];
+#pragma GCC unroll 8
         for (int m = 0; m < tokens; m++) whole[m] = _mm512_setzero_si512();
         for (int g = 0; g < GROUPS; g++) {
             const uint8_t *at = w + GROUPS * ROWS + 256 * g;
+#pragma GCC unroll 8
             for (int line = 0; line < 4; line++)
                 _mm_prefetch((const char *)at + 4 * BLOCK_BYTES + 64 * line, _MM_HINT_T0);
             __m128i bytes = _mm_loadu_si128((const __m128i *)(w + ROWS * g));
             __m512i weight_scale = _mm512_and_si512(_mm512_cvtepi8_epi32(bytes), low);
             __m512i quad[8];
+#pragma GCC unroll 8
             for (int j = 0; j < 4; j++) {
                 __m512i both = _mm512_loadu_si512(at + 64 * j);
                 quad[j] = _mm512_and_si512(both, nibble);
                 quad[j + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
             }
+#pragma GCC unroll 8
             for (int m = 0; m < tokens; m++) {
                 const int8_t *a = q + (b * COLUMNS + g * GROUP) * tokens + 4 * m;
                 __m512i dot = _mm512_set1_epi32(start[(b * GROUPS + g) * tokens + m]);
+#pragma GCC unroll 8
                 for (int j = 0; j < 8; j++) dot = _mm512_dpbusd_epi32(dot, quad[j], four(a + 4 * j * tokens));
                 // a dot fits into 16 bits
                 whole[m] = _mm512_dpwssd_epi32(whole[m], dot, weight_scale);
             }
         }
+#pragma GCC unroll 8
         for (int m = 0; m < tokens; m++)
             sum[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[m]),
                                      _mm512_set1_ps(scale[b * tokens + m]), sum[m]);
     }
+#pragma GCC unroll 8
     for (int m = 0; m < tokens; m++) _mm512_storeu_ps(out[m], sum[m]);
 }
 
