@@ -10,10 +10,13 @@ import hashlib
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class SamplingParams:
     negative logits of all tokens seen in prompt or answer (arXiv 1909.05858); ``presence_penalty`` and
     ``frequency_penalty`` are taken off once and as often as a token stands in the answer. ``min_p`` keeps tokens of at
     least that share of the likeliest one's probability (arXiv 2407.01082). ``logprobs`` is how many of the likeliest
-    tokens are reported beside the one drawn.
+    tokens are reported beside the one drawn. An answer ends before the first of the ``stop`` strings.
 
     Raises: ``ValueError`` naming the field.
     """
@@ -69,11 +72,15 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One token; with log-probabilities (of the model, before temperature and cuts) if they were asked for."""
+    """One token; with log-probabilities if they were asked for, and why it is the last if it is.
+
+    Log-probabilities are the model's own, before bias, penalties, temperature and cuts.
+    """
 
     id: int
     logprob: float | None = None
     likeliest: tuple[TokenLogprob, ...] = ()
+    finish: FinishReason | None = None
 
 
 def new_seed() -> int:
@@ -147,3 +154,25 @@ def draw(
     top = logprobs.topk(params.logprobs)
     likeliest = (TokenLogprob(i, p) for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True))
     return Drawn(token, float(logprobs[token]), tuple(likeliest))
+
+
+class Sampler:
+    """One answer as it is drawn."""
+
+    def __init__(self, prompt: Sequence[int], end_ids: Sequence[int], params: SamplingParams) -> None:
+        self.answer: list[int] = []
+        self.seed = new_seed() if params.seed is None else params.seed
+        self._prompt = prompt
+        self._end_ids = end_ids
+        self._params = params
+
+    def draw(self, logits: Tensor) -> Drawn:
+        """The next token, from logits [V] float32. None may follow one that has a ``finish``."""
+        drawn = draw(logits, self._prompt, self.answer, self._params, self.seed)
+        self.answer.append(drawn.id)
+        return replace(drawn, finish=self._finish())
+
+    def _finish(self) -> FinishReason | None:
+        if self.answer[-1] in self._end_ids:
+            return "stop"
+        return "length" if len(self.answer) == self._params.max_new_tokens else None

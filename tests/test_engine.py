@@ -181,8 +181,38 @@ def test_a_stream_that_is_left_frees_its_pages(model: EngineModel) -> None:
     stream = engine.stream(PROCESSOR([{"role": "user", "content": "Hello"}]), SamplingParams(max_new_tokens=50))
     next(stream)
     assert engine.pages_free < engine.pages
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert engine.pages_free == engine.pages and not engine.busy
+
+
+def test_streams_of_one_engine_may_be_read_in_any_order(model: EngineModel) -> None:
+    inputs = [PROCESSOR([{"role": "user", "content": text}]) for text in ("Hello", "What is this?")]
+    params = SamplingParams(max_new_tokens=12, temperature=1.0, seed=3)
+    alone = [list(Engine(model).stream(each, params)) for each in inputs]
+    engine = Engine(model)
+    first, second = (engine.stream(each, params) for each in inputs)
+    begun = [next(second), next(second)]
+    assert [list(first), begun + list(second)] == alone
+    assert not engine.busy
+
+
+def test_a_stop_string_cancels_the_request(model: EngineModel) -> None:
+    engine = Engine(model)
+    messages = [{"role": "user", "content": [{"type": "image", "image": LINE}, "Read the text."]}]
+    reply = Reply(engine, PROCESSOR, messages, SamplingParams(stop=("second", "xyz")))
+    assert "".join(reply) == reply.answer.text == "Turn left at the "
+    assert (reply.answer.finish_reason, reply.answer.stop_string) == ("stop", "second")
+    assert not engine.busy and engine.pages_free == engine.pages
+    whole = Reply(engine, PROCESSOR, messages).answer
+    assert reply.answer.usage.completion_tokens < whole.usage.completion_tokens
+
+
+def test_a_stream_that_is_let_go_is_cancelled(model: EngineModel) -> None:
+    engine = Engine(model)
+    stream = engine.stream(PROCESSOR([{"role": "user", "content": "Hello"}]))
+    assert engine.busy
+    del stream
+    assert not engine.busy
 
 
 def test_a_quantised_folder_answers_like_any_other(folder: Path) -> None:

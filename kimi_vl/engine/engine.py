@@ -7,7 +7,7 @@ words, threads or HTTP; one caller at a time.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,14 @@ from kimi_vl.config import KimiVLConfig
 from kimi_vl.engine.backend import backend
 from kimi_vl.engine.model import EngineModel
 from kimi_vl.engine.pages import PAGE, PagePool
-from kimi_vl.engine.request import FinishReason, Picture, Progress, Request, request_of
+from kimi_vl.engine.request import Picture, Progress, Request, Running, request_of
 from kimi_vl.engine.scheduler import Piece, Scheduler
 from kimi_vl.engine.store import is_quantized
+from kimi_vl.engine.stream import TokenStream
 from kimi_vl.engine.weights import Segment
 from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
 from kimi_vl.processor import ModelInputs, check_fit
-from kimi_vl.sampling import SamplingParams, draw
+from kimi_vl.sampling import Drawn, SamplingParams
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Engine:
         self._pool = PagePool(-(-options.context // PAGE))
         self._cache = model.new_cache(self._pool.count)
         self._features = FeatureCache(options.feature_tokens)
+        self._listeners: dict[str, Callable[[Drawn], object]] = {}
         self._scheduler = Scheduler(
             self._pool,
             step_tokens=options.step_tokens,
@@ -95,10 +97,18 @@ class Engine:
 
     def cancel(self, request_id: str) -> None:
         """Ends a request and frees what it holds; one that has ended already stays so."""
-        for running in (*self._scheduler.running, *self._scheduler.waiting):
-            if running.request.id == request_id:
-                self._scheduler.remove(running)
-                return
+        self._listeners.pop(request_id, None)
+        running = self._find(request_id)
+        if running is not None:
+            self._scheduler.remove(running)
+
+    def holds(self, request_id: str) -> bool:
+        """Whether a request waits or is under way."""
+        return self._find(request_id) is not None
+
+    def _find(self, request_id: str) -> Running | None:
+        held = (*self._scheduler.running, *self._scheduler.waiting)
+        return next((running for running in held if running.request.id == request_id), None)
 
     @property
     def pages(self) -> int:
@@ -119,36 +129,36 @@ class Engine:
         if not pieces:
             return []
         rows = self._run(pieces)
-        return self._postprocess(pieces, rows)
+        progress = self._postprocess(pieces, rows)
+        for p in progress:
+            if p.request.id in self._listeners:
+                self._listeners[p.request.id](p.drawn)
+            if p.finish is not None:
+                self._listeners.pop(p.request.id, None)
+        return progress
 
-    def stream(self, inputs: ModelInputs, params: SamplingParams = SamplingParams()) -> Iterator[int]:
-        """One answer's ids as they come, the end token included. Whoever stops asking cancels it.
+    def listen(self, request_id: str, tell: Callable[[Drawn], object]) -> None:
+        """Has the tokens of one request told to ``tell`` too, until its end."""
+        self._listeners[request_id] = tell
+
+    def stream(self, inputs: ModelInputs, params: SamplingParams = SamplingParams()) -> TokenStream:
+        """One answer's tokens as they come, the end token included. Whoever closes it, or lets it go, cancels it.
 
         Raises: ``ValueError`` at once if it can never be answered here.
         """
-        check_fit(self.config, inputs, params.max_new_tokens)
         request = self.request(inputs, params)
         self.add(request)
-        return self._until_done(request)
+        return TokenStream(self, request.id)
 
     def request(self, inputs: ModelInputs, params: SamplingParams) -> Request:
+        """Raises: ``ValueError`` if the model could not answer it."""
+        check_fit(self.config, inputs, params.max_new_tokens)
         return request_of(
             inputs,
             params,
             placeholder=self.config.media_placeholder_token_id,
             merge_kernel_size=self.config.vision_config.merge_kernel_size,
         )
-
-    def _until_done(self, request: Request) -> Iterator[int]:
-        try:
-            while True:
-                for progress in self.step():
-                    if progress.request is request:
-                        yield progress.drawn.id
-                        if progress.finish is not None:
-                            return
-        finally:
-            self.cancel(request.id)
 
     def _run(self, pieces: list[Piece]) -> Tensor:
         """The last row of each piece that a token follows from: [n, V] logits."""
@@ -179,17 +189,11 @@ class Engine:
             self._scheduler.done(piece)
             if not is_last:
                 continue
-            running, request = piece.running, piece.running.request
-            drawn = draw(next(rows), request.prompt, running.answer, request.params, request.seed)
-            running.answer.append(drawn.id)
-            finish: FinishReason | None = None
-            if drawn.id in request.end_ids:
-                finish = "stop"
-            elif len(running.answer) == request.params.max_new_tokens:
-                finish = "length"
-            if finish is not None:
+            running = piece.running
+            drawn = running.sampler.draw(next(rows))
+            if drawn.finish is not None:
                 self._scheduler.remove(running)
-            progress.append(Progress(request, drawn, finish, running.reused))
+            progress.append(Progress(running.request, drawn, running.reused))
         return progress
 
 

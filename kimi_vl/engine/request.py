@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from kimi_vl.engine.pages import PictureSpan
 from kimi_vl.processor import ModelInputs
-from kimi_vl.sampling import Drawn, SamplingParams, new_seed
-
-FinishReason = Literal["stop", "length", "cancelled"]
+from kimi_vl.sampling import Drawn, FinishReason, Sampler, SamplingParams, new_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +67,18 @@ class Running:
     """A request under way. Its tokens are those of the prompt and then those drawn."""
 
     request: Request
-    answer: list[int] = field(default_factory=list)
     cached: int = 0  # tokens whose latents are in its pages
     pages: list[int] = field(default_factory=list)
     reused: int = 0  # tokens that were found in the cache when it began
+    sampler: Sampler = field(init=False)
+
+    def __post_init__(self) -> None:
+        request = self.request
+        self.sampler = Sampler(request.prompt, request.end_ids, replace(request.params, seed=request.seed))
+
+    @property
+    def answer(self) -> list[int]:
+        return self.sampler.answer
 
     @property
     def tokens(self) -> int:
@@ -90,5 +95,8 @@ class Progress:
 
     request: Request
     drawn: Drawn
-    finish: FinishReason | None
     reused: int
+
+    @property
+    def finish(self) -> FinishReason | None:
+        return self.drawn.finish
