@@ -49,13 +49,18 @@ class Timings:
 
 @dataclass(frozen=True)
 class Answer:
-    """``stop_string`` is the one that ended the text, which ends before it."""
+    """What was said.
+
+    ``stop_string`` is the one that ended the text, which ends before it. ``logprobs`` are there if they were asked for:
+    every token that was drawn, as many as ``usage.completion_tokens``.
+    """
 
     text: str
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
     stop_string: str | None = None
+    logprobs: tuple[Drawn, ...] | None = None
 
 
 class KimiVL:
@@ -156,6 +161,12 @@ class Reply:
         self._transcript = Transcript(processor.tokenizer, params)
         self._prepared = self._first = time.perf_counter()
         self._answer: Answer | None = None
+        self._wants_logprobs = params.logprobs is not None
+
+    @property
+    def tokens(self) -> Sequence[Drawn]:
+        """All that were drawn so far, with their log-probabilities if those were asked for."""
+        return self._transcript.tokens
 
     @property
     def answer(self) -> Answer:
@@ -190,4 +201,5 @@ class Reply:
                 generating=time.perf_counter() - self._first,
             ),
             stop_string=self._transcript.stop_string,
+            logprobs=tuple(self.tokens) if self._wants_logprobs else None,
         )

@@ -27,7 +27,7 @@ class SamplingParams:
     negative logits of all tokens seen in prompt or answer (arXiv 1909.05858); ``presence_penalty`` and
     ``frequency_penalty`` are taken off once and as often as a token stands in the answer. ``min_p`` keeps tokens of at
     least that share of the likeliest one's probability (arXiv 2407.01082). ``logprobs`` is how many of the likeliest
-    tokens are reported beside the one drawn. An answer ends before the first of the ``stop`` strings.
+    tokens are reported beside the one drawn, 0 to 20; without it there are none. An answer ends before the first of the ``stop`` strings.
 
     Raises: ``ValueError`` naming the field.
     """
@@ -74,7 +74,8 @@ class TokenLogprob:
 class Drawn:
     """One token; with log-probabilities if they were asked for, and why it is the last if it is.
 
-    Log-probabilities are the model's own, before bias, penalties, temperature and cuts.
+    Log-probabilities are the model's own, before bias, penalties, grammar, temperature and cuts, as vLLM gives them
+    (``raw_logprobs``): they say what the model thought, whatever it was then made to say.
     """
 
     id: int

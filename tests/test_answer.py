@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -209,6 +210,27 @@ def test_wrong_parameters_are_named(field: str, value: float) -> None:
 @pytest.mark.parametrize("params", [{"seed": 0}, {"seed": 2**63 - 1}, {"top_p": 1.0}, {"max_new_tokens": 1}])
 def test_the_outermost_parameters_work(params: dict[str, Any]) -> None:
     assert MODEL.generate(INPUTS, SamplingParams(**{"max_new_tokens": 2, "temperature": 0.7, **params}))
+
+
+def test_log_probabilities_are_the_models_own() -> None:
+    params = replace(SAMPLED, logprobs=3, repetition_penalty=1.5, logit_bias={7: 50.0}, top_k=5)
+    reply = Reply(MODEL, PROCESSOR, MESSAGES, params)
+    next(iter(reply))
+    assert reply.tokens and all(token.logprob is not None for token in reply.tokens)
+    tokens = reply.answer.logprobs
+    assert tokens is not None and len(tokens) == reply.answer.usage.completion_tokens
+    ids = torch.cat((INPUTS.input_ids, torch.tensor([token.id for token in tokens])))
+    with torch.inference_mode():
+        out = MODEL.model(ids, [len(ids)], pixel_values=INPUTS.pixel_values, image_grid_hws=INPUTS.image_grid_hws)
+    for token, row in zip(tokens, out.logits[len(INPUTS.input_ids) - 1 : -1].log_softmax(-1), strict=True):
+        assert token.logprob == pytest.approx(float(row[token.id]), abs=1e-3)
+        assert [other.logprob for other in token.likeliest] == pytest.approx(row.topk(3).values.tolist(), abs=1e-3)
+    assert Reply(MODEL, PROCESSOR, MESSAGES, SAMPLED).answer.logprobs is None
+
+
+def test_no_likeliest_may_be_asked_for() -> None:
+    token = draw(EXAMPLE.log(), [], [], SamplingParams(logprobs=0), seed=0)
+    assert token.logprob == pytest.approx(math.log(0.5)) and token.likeliest == ()
 
 
 # --- ends and counts -------------------------------------------------------------------------------------------
