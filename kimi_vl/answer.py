@@ -113,6 +113,7 @@ class KimiVL:
         Raises: ``ValueError`` at once if prompt and answer exceed the context, or the ids are not this model's.
         """
         check_fit(self.config, inputs, params.max_new_tokens)
+        params.check(inputs.vocab_size)
         return generate(
             self.model,
             inputs.input_ids,
@@ -203,3 +204,17 @@ class Reply:
             stop_string=self._transcript.stop_string,
             logprobs=tuple(self.tokens) if self._wants_logprobs else None,
         )
+
+
+def replies(
+    model: Answering,
+    processor: KimiVLProcessor,
+    messages: Sequence[Mapping[str, Any] | Message] | ModelInputs,
+    params: SamplingParams = SamplingParams(),
+) -> list[Reply]:
+    """``params.n`` answers to one prompt. An engine reads it once and gives them side by side, whichever is iterated.
+
+    Raises: ``ValueError`` before the model runs.
+    """
+    inputs = messages if isinstance(messages, ModelInputs) else processor(messages)
+    return [Reply(model, processor, inputs, each) for each in params.each()]

@@ -27,7 +27,8 @@ class SamplingParams:
     negative logits of all tokens seen in prompt or answer (arXiv 1909.05858); ``presence_penalty`` and
     ``frequency_penalty`` are taken off once and as often as a token stands in the answer. ``min_p`` keeps tokens of at
     least that share of the likeliest one's probability (arXiv 2407.01082). ``logprobs`` is how many of the likeliest
-    tokens are reported beside the one drawn, 0 to 20; without it there are none. An answer ends before the first of the ``stop`` strings.
+    tokens are reported beside the one drawn, 0 to 20; without it there are none. An answer ends before the first of
+    the ``stop`` strings. ``n`` is how many answers are given, each by a seed of its own (:meth:`each`).
 
     Raises: ``ValueError`` naming the field.
     """
@@ -44,6 +45,7 @@ class SamplingParams:
     logprobs: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    n: int = 1
 
     def __post_init__(self) -> None:
         def demand(holds: bool, name: str, what: str) -> None:
@@ -61,7 +63,23 @@ class SamplingParams:
         demand(all(-100 <= bias <= 100 for bias in self.logit_bias.values()), "logit_bias", "from -100 to 100 each")
         demand(self.logprobs is None or 0 <= self.logprobs <= 20, "logprobs", "from 0 to 20")
         demand(self.seed is None or 0 <= self.seed < 2**63, "seed", "from 0 to 2^63 - 1")
+        demand(1 <= self.n <= 128, "n", "from 1 to 128")
         demand(all(self.stop) and len(self.stop) <= 16, "stop", "at most 16 strings, none of them empty")
+
+    def each(self) -> list[SamplingParams]:
+        """The parameters of each of the ``n`` answers, with its seed. The first has the seed of all."""
+        seed = new_seed() if self.seed is None else self.seed
+        return [replace(self, n=1, seed=seed if i == 0 else _mixed(f"{seed}, answer {i}")) for i in range(self.n)]
+
+    def check(self, vocab_size: int) -> None:
+        """Raises: ``ValueError`` if one answer of a model with so many ids cannot be drawn by these."""
+        if self.n != 1:
+            raise ValueError(
+                f"n is {self.n}, but this gives one answer: use kimi_vl.replies, or each of SamplingParams"
+            )
+        strangers = [i for i in self.logit_bias if not 0 <= i < vocab_size]
+        if strangers:
+            raise ValueError(f"logit_bias names id {strangers[0]}, outside the vocabulary, 0 to {vocab_size - 1}")
 
 
 @dataclass(frozen=True)
@@ -87,6 +105,11 @@ class Drawn:
 def new_seed() -> int:
     """For a request that names none."""
     return secrets.randbelow(2**63)
+
+
+def _mixed(text: str) -> int:
+    """63 bits that depend on all of ``text``."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def penalised(logits: Tensor, prompt: Sequence[int], answer: Sequence[int], params: SamplingParams) -> Tensor:
@@ -146,8 +169,7 @@ def draw(
         token = int(adjusted.argmax())
     else:
         # torch seeds from 32 bits alone, so all of ours are mixed into them
-        mixed = hashlib.blake2b(f"{seed}/{len(answer)}".encode(), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(mixed, "little") >> 1)
+        generator = torch.Generator().manual_seed(_mixed(f"{seed}/{len(answer)}"))
         token = int(torch.multinomial(probabilities(adjusted, params), 1, generator=generator))
     if params.logprobs is None:
         return Drawn(token)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from kimi_vl import generate as generation
-from kimi_vl.answer import KimiVL, Reply
+from kimi_vl.answer import KimiVL, Reply, replies
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.patches import ImageProcessorConfig
 from kimi_vl.processor import KimiVLProcessor, ModelInputs
@@ -200,6 +200,7 @@ def test_draws_come_as_often_as_they_are_likely() -> None:
         ("presence_penalty", 2.5),
         ("frequency_penalty", -3.0),
         ("logprobs", 21),
+        ("n", 0),
     ],
 )
 def test_wrong_parameters_are_named(field: str, value: float) -> None:
@@ -231,6 +232,14 @@ def test_log_probabilities_are_the_models_own() -> None:
 def test_no_likeliest_may_be_asked_for() -> None:
     token = draw(EXAMPLE.log(), [], [], SamplingParams(logprobs=0), seed=0)
     assert token.logprob == pytest.approx(math.log(0.5)) and token.likeliest == ()
+
+
+def test_several_answers_are_those_of_their_seeds() -> None:
+    params = replace(SAMPLED, n=3)
+    texts = [TOKENIZER.decode(MODEL.generate(INPUTS, each)) for each in params.each()]
+    assert [reply.answer.text for reply in replies(MODEL, PROCESSOR, MESSAGES, params)] == texts
+    with pytest.raises(ValueError, match="n is 3"):
+        MODEL.stream(INPUTS, params)
 
 
 # --- ends and counts -------------------------------------------------------------------------------------------

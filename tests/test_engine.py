@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from kimi_vl import KimiVLProcessor, Reply, SamplingParams
+from kimi_vl import KimiVLProcessor, Reply, SamplingParams, replies
 from kimi_vl.engine.backend import backend
 from kimi_vl.engine.engine import Engine, EngineOptions
 from kimi_vl.engine.model import EngineModel
 from kimi_vl.engine.pages import PAGE, PagePool, PictureSpan, page_keys
 from kimi_vl.engine.quantize import quantize
 from kimi_vl.engine.request import Progress, Request
+from kimi_vl.engine.weights import Segment
 from kimi_vl.hub import NANO
 
 PROCESSOR = KimiVLProcessor.from_pretrained("nano")
@@ -155,6 +157,55 @@ def test_the_same_beginning_is_read_once(model: EngineModel) -> None:
         before_pictures,
         (prompt - 1) // PAGE * PAGE,
     ]
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_several_answers_read_their_prompt_once(
+    model: EngineModel, monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    inputs = PROCESSOR([{"role": "user", "content": [{"type": "image", "image": LINE}, "word " * 150]}])
+    params = SamplingParams(max_new_tokens=20, temperature=1.0, seed=5, n=4)
+    alone = [Reply(Engine(model), PROCESSOR, inputs, each).answer.text for each in params.each()]
+    read = 0
+    run = EngineModel.run
+
+    def counting(self: EngineModel, x: Tensor, segments: Sequence[Segment], cache: Tensor) -> Tensor:
+        nonlocal read
+        read += sum(segment.tokens for segment in segments if segment.is_prompt)
+        return run(self, x, segments, cache)
+
+    monkeypatch.setattr(EngineModel, "run", counting)
+    engine = Engine(model, EngineOptions(step_tokens=100, deterministic=deterministic))
+    several = replies(engine, PROCESSOR, inputs, params)
+    assert [reply.answer.text for reply in reversed(several)] == alone[::-1]
+    assert len(set(alone)) == 4
+    prompt = len(inputs.input_ids)
+    # what fills no page is read by each
+    assert read == prompt + 3 * (prompt - (prompt - 1) // PAGE * PAGE)
+    assert engine.pages_free == engine.pages
+
+
+def test_one_answer_is_the_first_of_several() -> None:
+    params = SamplingParams(n=3, seed=11)
+    each = params.each()
+    assert each[0] == replace(params, n=1) and len({one.seed for one in each}) == 3
+    assert each == params.each()
+    unseeded = SamplingParams(n=2).each()
+    assert None not in {one.seed for one in unseeded} and unseeded[0].seed != unseeded[1].seed
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (SamplingParams(n=2), "n is 2, but this gives one answer"),
+        (SamplingParams(logit_bias={4096: 1.0}), "logit_bias names id 4096, outside the vocabulary, 0 to 4095"),
+    ],
+)
+def test_what_would_stop_the_others_is_refused(model: EngineModel, params: SamplingParams, message: str) -> None:
+    engine = Engine(model)
+    with pytest.raises(ValueError, match=message):
+        engine.stream(PROCESSOR([{"role": "user", "content": "Hello"}]), params)
+    assert not engine.busy
 
 
 def test_a_prompt_that_fills_its_pages_is_still_read_to_its_end(model: EngineModel) -> None:

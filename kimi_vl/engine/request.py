@@ -6,10 +6,11 @@ import hashlib
 import math
 import uuid
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from torch import Tensor
 
-from kimi_vl.engine.pages import PictureSpan
+from kimi_vl.engine.pages import Key, PictureSpan, page_keys
 from kimi_vl.processor import ModelInputs
 from kimi_vl.sampling import Drawn, FinishReason, Sampler, SamplingParams, new_seed
 
@@ -39,11 +40,20 @@ class Request:
         """That it will ever have in the cache: its last token is never read."""
         return len(self.prompt) + self.params.max_new_tokens - 1
 
+    @cached_property
+    def prompt_keys(self) -> list[Key]:
+        """Of the pages that the prompt fills."""
+        return page_keys(self.prompt, [picture.span for picture in self.pictures])
+
 
 def request_of(
     inputs: ModelInputs, params: SamplingParams, *, placeholder: int, merge_kernel_size: tuple[int, int]
 ) -> Request:
-    """A conversation as a request. ``placeholder`` is the id that stands for one merged patch."""
+    """A conversation as a request. ``placeholder`` is the id that stands for one merged patch.
+
+    Raises: ``ValueError`` if ``params`` do not suit the vocabulary or ask for several answers.
+    """
+    params.check(inputs.vocab_size)
     prompt = inputs.input_ids.tolist()
     pictures = []
     at = first_patch = 0

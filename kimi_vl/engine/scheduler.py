@@ -3,6 +3,7 @@
 Every answer that is under way gets its next token in each step; what is left of the step's budget goes to prompts, in
 the order in which they came. When the pages run out, the request that came last gives up its own and waits at the
 head of the queue; what it has said is kept, and read again later. A request that could never fit is refused at once.
+Requests that begin alike read their beginning once: while one reads a page, the next that needs it waits.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Scheduler:
                 budget -= piece.tokens
         while budget > 0 and self.waiting and len(self.running) < self.most_running:
             running = self.waiting[0]
+            if self._is_being_read(running):
+                break
             self._take_over(running)
             piece = self._next(running, budget, may_preempt=False)
             if piece is None:
@@ -94,11 +97,13 @@ class Scheduler:
         running.cached += piece.tokens
         known = len(running.request.prompt) if self.deterministic else running.cached
         full = min(known, running.cached) // PAGE
-        spans = [picture.span for picture in running.request.pictures]
+        keys = running.request.prompt_keys
+        if full > len(keys):
+            spans = [picture.span for picture in running.request.pictures]
+            keys = page_keys(running.ids[: full * PAGE], spans)
         # Only the pages that this piece filled are new.
-        if full > piece.start // PAGE:
-            for page, key in zip(running.pages, page_keys(running.ids[: full * PAGE], spans), strict=False):
-                self.pool.name(page, key)
+        for i in range(piece.start // PAGE, full):
+            self.pool.name(running.pages[i], keys[i])
 
     def _next(self, running: Running, budget: int, *, may_preempt: bool) -> Piece | None:
         """The next tokens of one request, as many as budget and pages allow; ``None`` if that is none."""
@@ -122,12 +127,25 @@ class Scheduler:
             return None
         return Piece(running, running.cached, tokens, is_prompt)
 
+    def _is_being_read(self, running: Running) -> bool:
+        """Whether another request will soon know the next page of this one's prompt."""
+        keys = running.request.prompt_keys
+        next_page = len(self.pool.known(keys))
+        return next_page < self._pages_to_take_over(running) and any(
+            other.cached // PAGE <= next_page
+            and other.request.prompt_keys[next_page : next_page + 1] == [keys[next_page]]
+            for other in self.running
+        )
+
+    def _pages_to_take_over(self, running: Running) -> int:
+        """One token at least of a prompt is read, for the next to follow from."""
+        return (len(running.request.prompt) - 1) // PAGE
+
     def _take_over(self, running: Running) -> None:
-        """Pages of an earlier request that began alike. One token at least is read, for the next to follow from."""
+        """Pages of an earlier request that began alike."""
         if running.pages:
             return
-        spans = [picture.span for picture in running.request.pictures]
-        known = self.pool.known(page_keys(running.request.prompt[:-1], spans))
+        known = self.pool.known(running.request.prompt_keys[: self._pages_to_take_over(running)])
         self.pool.hold(known)
         running.pages = list(known)
         running.cached = len(known) * PAGE
