@@ -11,12 +11,16 @@ import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-FinishReason = Literal["stop", "length"]
+if TYPE_CHECKING:
+    from kimi_vl.grammar import Grammar
+
+# "error": the grammar could not be followed further
+FinishReason = Literal["stop", "length", "error"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class SamplingParams:
     ``frequency_penalty`` are taken off once and as often as a token stands in the answer. ``min_p`` keeps tokens of at
     least that share of the likeliest one's probability (arXiv 2407.01082). ``logprobs`` is how many of the likeliest
     tokens are reported beside the one drawn, 0 to 20; without it there are none. An answer ends before the first of
-    the ``stop`` strings. ``n`` is how many answers are given, each by a seed of its own (:meth:`each`).
+    the ``stop`` strings. ``n`` is how many answers are given, each by a seed of its own (:meth:`each`). ``grammar`` is
+    what the answer must match (:class:`kimi_vl.grammar.Grammar`); it ends where nothing more can follow.
 
     Raises: ``ValueError`` naming the field.
     """
@@ -46,6 +51,7 @@ class SamplingParams:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     n: int = 1
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         def demand(holds: bool, name: str, what: str) -> None:
@@ -80,6 +86,11 @@ class SamplingParams:
         strangers = [i for i in self.logit_bias if not 0 <= i < vocab_size]
         if strangers:
             raise ValueError(f"logit_bias names id {strangers[0]}, outside the vocabulary, 0 to {vocab_size - 1}")
+        if self.grammar is not None and self.grammar.vocab_size != vocab_size:
+            raise ValueError(
+                f"the grammar was made for {self.grammar.vocab_size} ids, the model has {vocab_size}: "
+                "make it with the tokenizer of the same checkpoint"
+            )
 
 
 @dataclass(frozen=True)
@@ -188,14 +199,20 @@ class Sampler:
         self._prompt = prompt
         self._end_ids = end_ids
         self._params = params
+        self._matcher = None if params.grammar is None else params.grammar.matcher()
 
     def draw(self, logits: Tensor) -> Drawn:
         """The next token, from logits [V] float32. None may follow one that has a ``finish``."""
-        drawn = draw(logits, self._prompt, self.answer, self._params, self.seed)
+        allowed = None if self._matcher is None else self._matcher.allowed()
+        drawn = draw(logits, self._prompt, self.answer, self._params, self.seed, allowed)
         self.answer.append(drawn.id)
+        if self._matcher is not None:
+            self._matcher.accept(drawn.id)
         return replace(drawn, finish=self._finish())
 
     def _finish(self) -> FinishReason | None:
-        if self.answer[-1] in self._end_ids:
+        if self._matcher is not None and self._matcher.failed:
+            return "error"
+        if self.answer[-1] in self._end_ids or (self._matcher is not None and self._matcher.complete):
             return "stop"
         return "length" if len(self.answer) == self._params.max_new_tokens else None

@@ -37,6 +37,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.model.": MODEL,
     "kimi_vl.sampling": (),
     "kimi_vl.transcript": ("kimi_vl.tokenizer", "kimi_vl.sampling"),
+    "kimi_vl.grammar": ("kimi_vl.tokenizer",),
     "kimi_vl.precision": (),
     "kimi_vl.checkpoint": MODEL,
     "kimi_vl.generate": (*MODEL, "kimi_vl.sampling"),
