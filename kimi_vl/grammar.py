@@ -104,6 +104,10 @@ class Matcher:
         """Goes on by one of the allowed."""
         self._matcher.consume_token(token)
 
+    def forced(self) -> list[int]:
+        """The ids of the text that must come next, cut as the tokenizer cuts it; other cuts may be allowed too."""
+        return self._matcher.compute_ff_tokens()
+
     @property
     def complete(self) -> bool:
         """Whether nothing but an end may come."""

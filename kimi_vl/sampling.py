@@ -210,6 +210,10 @@ class Sampler:
             self._matcher.accept(drawn.id)
         return replace(drawn, finish=self._finish())
 
+    def forced(self) -> list[int]:
+        """The tokens that most likely come next because the grammar leaves no other text; perhaps none."""
+        return [] if self._matcher is None else self._matcher.forced()
+
     def _finish(self) -> FinishReason | None:
         if self._matcher is not None and self._matcher.failed:
             return "error"

@@ -13,14 +13,17 @@ from PIL import Image
 from torch import Tensor
 
 from kimi_vl import KimiVLProcessor, Reply, SamplingParams, replies
+from kimi_vl.engine import scheduler
 from kimi_vl.engine.backend import backend
 from kimi_vl.engine.engine import Engine, EngineOptions
+from kimi_vl.engine.guess import Guesses
 from kimi_vl.engine.model import EngineModel
 from kimi_vl.engine.pages import PAGE, PagePool, PictureSpan, page_keys
 from kimi_vl.engine.quantize import quantize
 from kimi_vl.engine.request import Progress, Request
 from kimi_vl.engine.weights import Segment
 from kimi_vl.hub import NANO
+from kimi_vl.sampling import Drawn
 
 PROCESSOR = KimiVLProcessor.from_pretrained("nano")
 LINE = Image.open(Path(__file__).parents[1] / "docs" / "line.png")
@@ -80,11 +83,11 @@ def answers(engine: Engine, requests: list[Request]) -> dict[str, list[int]]:
 
 @pytest.fixture(scope="session")
 def alone(model: EngineModel) -> tuple[list[Request], dict[str, list[int]]]:
-    """Sixty requests, each answered by an engine of its own."""
+    """Sixty requests, each answered by an engine of its own, one token a step."""
     requests = [mixed_request(model, seed) for seed in range(60)]
     said: dict[str, list[int]] = {}
     for request in requests:
-        said |= answers(Engine(model, EngineOptions(context=2048)), [request])
+        said |= answers(Engine(model, EngineOptions(context=2048, speculation=0)), [request])
     return requests, said
 
 
@@ -106,6 +109,51 @@ def test_together_is_alone(
     order = random.Random(1).sample(requests, len(requests))
     assert answers(engine, order) == said
     assert engine.pages_free == engine.pages
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_guesses_right_or_wrong_change_no_answer(
+    model: EngineModel,
+    alone: tuple[list[Request], dict[str, list[int]]],
+    monkeypatch: pytest.MonkeyPatch,
+    deterministic: bool,
+) -> None:
+    requests, said = alone
+    by_prompt = {request.prompt: said[request.id] for request in requests}
+    r = random.Random(4)
+
+    def guess(self: Guesses, most: int) -> list[int]:
+        """What comes next indeed, but for a token here and there."""
+        prompt = next(p for p in by_prompt if p == tuple(self.ids[: len(p)]))
+        coming = by_prompt[prompt][len(self.ids) - len(prompt) :]
+        return [token if r.random() < 0.7 else r.randrange(4096) for token in coming[:most]]
+
+    monkeypatch.setattr(Guesses, "next", guess)
+    monkeypatch.setattr(scheduler, "how_many", lambda *_: 5)
+    engine = Engine(model, EngineOptions(context=640, deterministic=deterministic))
+    assert answers(engine, requests) == said
+    assert engine.pages_free == engine.pages
+
+
+def test_text_that_repeats_itself_takes_fewer_steps(model: EngineModel) -> None:
+    params = SamplingParams(
+        max_new_tokens=60, logprobs=2, logit_bias=dict.fromkeys(PROCESSOR.tokenizer.encode("a b"), 50.0)
+    )
+    request = ask(model, "Hello", params=params)
+
+    def run(speculation: int) -> tuple[list[Drawn], int]:
+        engine = Engine(model, EngineOptions(speculation=speculation))
+        engine.add(request)
+        drawn, steps = [], 0
+        while engine.busy:
+            drawn += [progress.drawn for progress in engine.step()]
+            steps += 1
+        return drawn, steps
+
+    one_by_one, steps = run(0)
+    guessed, fewer = run(8)
+    assert guessed == one_by_one and steps == 60
+    assert fewer < 30
 
 
 def test_a_cancelled_request_hurts_no_other(

@@ -53,7 +53,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.engine.weights": NUMBERS,
     "kimi_vl.engine.int4": (),
     "kimi_vl.engine.pages": (),
-    "kimi_vl.engine.scheduler": ("kimi_vl.engine.pages", "kimi_vl.engine.request"),
+    "kimi_vl.engine.guess": (),
+    "kimi_vl.engine.scheduler": ("kimi_vl.engine.guess", "kimi_vl.engine.pages", "kimi_vl.engine.request"),
     "kimi_vl.train.": (
         *INPUT,
         *MODEL,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -33,7 +34,8 @@ class EngineOptions:
     """How much the engine may hold, and do at a time.
 
     ``context`` is what all requests together have in the cache, in tokens; ``feature_tokens`` what is kept of
-    pictures that were seen, for when they come again.
+    pictures that were seen, for when they come again. ``speculation`` is how many tokens a step may guess ahead of an
+    answer (0: none), which changes its speed only.
     """
 
     context: int = 16384
@@ -41,11 +43,14 @@ class EngineOptions:
     most_running: int = 16
     feature_tokens: int = 16384
     deterministic: bool = False
+    speculation: int = 8
 
     def __post_init__(self) -> None:
         for name in ("context", "step_tokens", "most_running", "feature_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.speculation < 0:
+            raise ValueError(f"speculation must be 0 (none) or more, not {self.speculation}")
 
 
 class Engine:
@@ -128,6 +133,7 @@ class Engine:
         pieces = self._scheduler.schedule()
         if not pieces:
             return []
+        pieces = self._scheduler.with_guesses(pieces, self.options.speculation)
         rows = self._run(pieces)
         progress = self._postprocess(pieces, rows)
         for p in progress:
@@ -161,17 +167,21 @@ class Engine:
         )
 
     def _run(self, pieces: list[Piece]) -> Tensor:
-        """The last row of each piece that a token follows from: [n, V] logits."""
+        """Logits [n, V] of the rows that a token follows from: a piece's last token, and its guesses."""
         x = torch.cat([self._embedded(piece) for piece in pieces])
-        segments = [Segment(tuple(p.running.pages), p.start, p.tokens, p.is_prompt) for p in pieces]
+        segments = [Segment(tuple(p.running.pages), p.start, p.tokens + len(p.guessed), p.is_prompt) for p in pieces]
         x = self.model.run(x, segments, self._cache)
-        ends = torch.tensor([piece.tokens for piece in pieces]).cumsum(0) - 1
-        wanted = torch.tensor([piece.is_last for piece in pieces])
-        return self.model.logits(x[ends[wanted]].contiguous())
+        wanted: list[int] = []
+        end = 0
+        for piece, segment in zip(pieces, segments, strict=True):
+            end += segment.tokens
+            if piece.is_last:
+                wanted += range(end - 1 - len(piece.guessed), end)
+        return self.model.logits(x[wanted].contiguous())
 
     def _embedded(self, piece: Piece) -> Tensor:
         """[tokens, D], with the pictures' features where their placeholders stand."""
-        ids = piece.running.ids[piece.start : piece.start + piece.tokens]
+        ids = [*piece.running.ids[piece.start : piece.start + piece.tokens], *piece.guessed]
         x = self.model.embed(torch.tensor(ids)).clone()
         for picture in piece.running.request.pictures:
             span = picture.span
@@ -185,16 +195,28 @@ class Engine:
         progress = []
         rows = iter(logits)
         for piece in pieces:
-            is_last = piece.is_last
-            self._scheduler.done(piece)
-            if not is_last:
-                continue
             running = piece.running
-            drawn = running.sampler.draw(next(rows))
-            if drawn.finish is not None:
+            if not piece.is_last:
+                self._scheduler.done(piece)
+                continue
+            drawn = self._draw(piece, [next(rows) for _ in range(1 + len(piece.guessed))])
+            # the last token that was drawn has not been read, or was guessed wrong
+            self._scheduler.done(piece, right=len(drawn) - 1)
+            if drawn[-1].finish is not None:
                 self._scheduler.remove(running)
-            progress.append(Progress(running.request, drawn, running.reused))
+            progress += [Progress(running.request, token, running.reused) for token in drawn]
         return progress
+
+    def _draw(self, piece: Piece, rows: list[Tensor]) -> list[Drawn]:
+        """The next token, and those after it as long as the guesses were right."""
+        running = piece.running
+        drawn: list[Drawn] = []
+        for row, guess in zip_longest(rows, piece.guessed):
+            drawn.append(running.sampler.draw(row))
+            if drawn[-1].finish is not None or drawn[-1].id != guess:
+                break
+        running.guesses.add([token.id for token in drawn])
+        return drawn
 
 
 class FeatureCache:

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from kimi_vl.engine.guess import Guesses
 from kimi_vl.engine.pages import Key, PictureSpan, page_keys
 from kimi_vl.processor import ModelInputs
 from kimi_vl.sampling import Drawn, FinishReason, Sampler, SamplingParams, new_seed
@@ -81,10 +82,12 @@ class Running:
     pages: list[int] = field(default_factory=list)
     reused: int = 0  # tokens that were found in the cache when it began
     sampler: Sampler = field(init=False)
+    guesses: Guesses = field(init=False)
 
     def __post_init__(self) -> None:
         request = self.request
         self.sampler = Sampler(request.prompt, request.end_ids, replace(request.params, seed=request.seed))
+        self.guesses = Guesses(request.prompt, request.most_tokens + 1)
 
     @property
     def answer(self) -> list[int]:

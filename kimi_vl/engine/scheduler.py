@@ -9,20 +9,22 @@ Requests that begin alike read their beginning once: while one reads a page, the
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from kimi_vl.engine.guess import FORCED_SHARE, how_many
 from kimi_vl.engine.pages import PAGE, PagePool, page_keys
 from kimi_vl.engine.request import Request, Running
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The tokens ``start`` … ``start + tokens`` of one request, to be read in this step."""
+    """The tokens ``start`` … ``start + tokens`` of one request, read in this step, and guesses at those after them."""
 
     running: Running
     start: int
     tokens: int
     is_prompt: bool
+    guessed: tuple[int, ...] = ()
 
     @property
     def is_last(self) -> bool:
@@ -91,10 +93,10 @@ class Scheduler:
             budget -= piece.tokens
         return sorted(pieces, key=lambda piece: piece.is_prompt)
 
-    def done(self, piece: Piece) -> None:
-        """A piece has been read: its pages are known from now on."""
+    def done(self, piece: Piece, right: int = 0) -> None:
+        """A piece has been read, and so many of its guesses were right: its pages are known from now on."""
         running = piece.running
-        running.cached += piece.tokens
+        running.cached += piece.tokens + right
         known = len(running.request.prompt) if self.deterministic else running.cached
         full = min(known, running.cached) // PAGE
         keys = running.request.prompt_keys
@@ -104,6 +106,31 @@ class Scheduler:
         # Only the pages that this piece filled are new.
         for i in range(piece.start // PAGE, full):
             self.pool.name(running.pages[i], keys[i])
+
+    def with_guesses(self, pieces: list[Piece], most: int) -> list[Piece]:
+        """Answers' pieces with as many guesses as pay, ``most`` at most. No page is taken for one."""
+        tokens = sum(piece.tokens for piece in pieces)
+        extended = []
+        for piece in pieces:
+            room = min(most, self.step_tokens - tokens)
+            if piece.is_last and not piece.is_prompt and room > 0:
+                piece = replace(piece, guessed=self._guessed(piece, tokens, room))
+                tokens += len(piece.guessed)
+            extended.append(piece)
+        return extended
+
+    def _guessed(self, piece: Piece, tokens: int, most: int) -> tuple[int, ...]:
+        running = piece.running
+        room = min(
+            most,
+            len(running.pages) * PAGE - running.cached - piece.tokens,
+            running.request.params.max_new_tokens - len(running.answer) - 1,
+        )
+        if room <= 0:
+            return ()
+        if forced := running.sampler.forced():
+            return tuple(forced[: min(room, how_many(FORCED_SHARE, tokens))])
+        return tuple(running.guesses.next(room)[: how_many(running.guesses.share, tokens)])
 
     def _next(self, running: Running, budget: int, *, may_preempt: bool) -> Piece | None:
         """The next tokens of one request, as many as budget and pages allow; ``None`` if that is none."""
