@@ -181,7 +181,9 @@ class Reply:
     def __iter__(self) -> Iterator[str]:
         """The pieces that have not been given yet: an iteration that was left goes on where it was."""
         while self._answer is None:
-            token = next(self._stream)
+            token = next(self._stream, None)
+            if token is None:
+                raise RuntimeError("the request was cancelled before its answer was whole")
             if not self._transcript.tokens:
                 self._first = time.perf_counter()
             piece = self._transcript.push(token)
