@@ -70,7 +70,8 @@ class SamplingParams:
         demand(self.logprobs is None or 0 <= self.logprobs <= 20, "logprobs", "from 0 to 20")
         demand(self.seed is None or 0 <= self.seed < 2**63, "seed", "from 0 to 2^63 - 1")
         demand(1 <= self.n <= 128, "n", "from 1 to 128")
-        demand(all(self.stop) and len(self.stop) <= 16, "stop", "at most 16 strings, none of them empty")
+        stop_is_good = not isinstance(self.stop, str) and all(self.stop) and len(self.stop) <= 16
+        demand(stop_is_good, "stop", "at most 16 strings, none of them empty")
 
     def each(self) -> list[SamplingParams]:
         """The parameters of each of the ``n`` answers, with its seed. The first has the seed of all."""

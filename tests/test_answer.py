@@ -201,10 +201,11 @@ def test_draws_come_as_often_as_they_are_likely() -> None:
         ("frequency_penalty", -3.0),
         ("logprobs", 21),
         ("n", 0),
+        ("stop", "end"),
     ],
 )
 def test_wrong_parameters_are_named(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{field} must be .*, not {value}"):
+    with pytest.raises(ValueError, match=f"{field} must be .*, not {value!r}"):
         SamplingParams(**{field: value})  # type: ignore[arg-type]
 
 
