@@ -19,7 +19,7 @@ from kimi_vl.engine.quantize import quantize
 from kimi_vl.engine.request import Request
 from kimi_vl.grammar import Grammar
 from kimi_vl.hub import NANO
-from kimi_vl.sampling import FinishReason, Sampler
+from kimi_vl.sampling import Drawn, FinishReason, Sampler
 from kimi_vl.tokenizer import Tokenizer
 
 PROCESSOR = KimiVLProcessor.from_pretrained("nano")
@@ -98,6 +98,26 @@ def test_answers_match_and_those_beside_them_are_free(engine: Engine) -> None:
                 assert re.fullmatch(PATTERN, text)
             case "choice":
                 assert text in CHOICES
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_text_that_a_grammar_forces_takes_fewer_steps(engine: Engine, temperature: float) -> None:
+    grammar = Grammar.regex(TOKENIZER, r'\{"(colour|shape)": "a word that is always the same", "number": [0-9]\}')
+    params = SamplingParams(200, temperature=temperature, seed=1, logprobs=1, grammar=grammar)
+    request = engine.request(PROCESSOR([{"role": "user", "content": "Hello"}]), params)
+
+    def run(speculation: int) -> tuple[list[Drawn], int]:
+        other = Engine(engine.model, EngineOptions(speculation=speculation))
+        other.add(request)
+        drawn, steps = [], 0
+        while other.busy:
+            drawn += [progress.drawn for progress in other.step()]
+            steps += 1
+        return drawn, steps
+
+    (one_by_one, steps), (guessed, fewer) = run(0), run(8)
+    assert guessed == one_by_one and steps == len(one_by_one)
+    assert fewer < 0.7 * steps
 
 
 def said(grammar: Grammar, *, seed: int = 0, temperature: float = 1.0, most: int = 200) -> tuple[str, FinishReason]:
