@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from kimi_vl import checkpoint
@@ -256,9 +257,16 @@ def test_ask_without_a_picture(run: Run, folder: Path) -> None:
     ],
 )
 def test_ask_for_a_form(form: str, expected: str, run: Run, folder: Path) -> None:
-    ended = run("ask", "red.png", "Which?", *form.split(), "--temperature", "1", "--threads", "2")
+    ended = run("ask", "red.png", "Which?", *form.split(), "--temperature", "1")
     assert (ended.code, ended.err) == (0, "")
     assert re.fullmatch(expected, ended.out.removesuffix("\n"))
+
+
+def test_threads_are_those_asked_for(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    assert run("ask", "Hello", "--threads", "3", *FEW).code == 0
+    assert asked == [3]
 
 
 def test_ask_stops_before_a_text(run: Run, folder: Path) -> None:
