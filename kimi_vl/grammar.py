@@ -27,7 +27,10 @@ _WHITESPACE = r"[\x20\x0A\x0D\x09]{1,64}"
 
 
 class Grammar:
-    """Every text that an answer may be. Shared by any number of answers."""
+    """Every text that an answer may be. Shared by any number of answers.
+
+    The first one of a tokenizer takes about a second with the official vocabulary, any other some milliseconds.
+    """
 
     def __init__(self, tokenizer: Tokenizer, definition: str, *, name: str) -> None:
         """``definition`` as llguidance has it; ``name`` is what an error calls it. Raises ``ValueError``."""

@@ -197,7 +197,7 @@ class Sampler:
     def __init__(self, prompt: Sequence[int], end_ids: Sequence[int], params: SamplingParams) -> None:
         self.answer: list[int] = []
         self.seed = new_seed() if params.seed is None else params.seed
-        self._prompt = prompt
+        self._prompt = tuple(set(prompt))  # which tokens it has is all that matters, and it may be long
         self._end_ids = end_ids
         self._params = params
         self._matcher = None if params.grammar is None else params.grammar.matcher()
