@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from torch import Tensor
 
-from kimi_vl.engine.pages import PictureSpan
+from kimi_vl.engine.guess import Guesses
+from kimi_vl.engine.pages import Key, PictureSpan, page_keys
 from kimi_vl.processor import ModelInputs
-from kimi_vl.sampling import Drawn, SamplingParams, new_seed
-
-FinishReason = Literal["stop", "length", "cancelled"]
+from kimi_vl.sampling import Drawn, FinishReason, Sampler, SamplingParams, new_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +41,20 @@ class Request:
         """That it will ever have in the cache: its last token is never read."""
         return len(self.prompt) + self.params.max_new_tokens - 1
 
+    @cached_property
+    def prompt_keys(self) -> list[Key]:
+        """Of the pages that the prompt fills."""
+        return page_keys(self.prompt, [picture.span for picture in self.pictures])
+
 
 def request_of(
     inputs: ModelInputs, params: SamplingParams, *, placeholder: int, merge_kernel_size: tuple[int, int]
 ) -> Request:
-    """A conversation as a request. ``placeholder`` is the id that stands for one merged patch."""
+    """A conversation as a request. ``placeholder`` is the id that stands for one merged patch.
+
+    Raises: ``ValueError`` if ``params`` do not suit the vocabulary or ask for several answers.
+    """
+    params.check(inputs.vocab_size)
     prompt = inputs.input_ids.tolist()
     pictures = []
     at = first_patch = 0
@@ -70,10 +78,20 @@ class Running:
     """A request under way. Its tokens are those of the prompt and then those drawn."""
 
     request: Request
-    answer: list[int] = field(default_factory=list)
     cached: int = 0  # tokens whose latents are in its pages
     pages: list[int] = field(default_factory=list)
     reused: int = 0  # tokens that were found in the cache when it began
+    sampler: Sampler = field(init=False)
+    guesses: Guesses = field(init=False)
+
+    def __post_init__(self) -> None:
+        request = self.request
+        self.sampler = Sampler(request.prompt, request.end_ids, replace(request.params, seed=request.seed))
+        self.guesses = Guesses(request.prompt, request.most_tokens + 1)
+
+    @property
+    def answer(self) -> list[int]:
+        return self.sampler.answer
 
     @property
     def tokens(self) -> int:
@@ -90,5 +108,8 @@ class Progress:
 
     request: Request
     drawn: Drawn
-    finish: FinishReason | None
     reused: int
+
+    @property
+    def finish(self) -> FinishReason | None:
+        return self.drawn.finish
