@@ -85,7 +85,7 @@ def tesseract_says(lines: Sequence[LineSample]) -> Iterator[str]:
 
 def open_model(name: str) -> KimiVL | Engine:
     folder = resolve(name, (*CONFIG_FILES, *WEIGHT_FILES))
-    return Engine.from_pretrained(folder) if is_quantized(folder) else KimiVL.from_pretrained(folder)
+    return Engine.from_pretrained(folder) if is_quantized(folder) else KimiVL.from_pretrained(folder, dtype="float32")
 
 
 def asked(image: Image.Image, question: str, processor: KimiVLProcessor) -> ModelInputs:
