@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from kimi_vl import KimiVL, Reply
@@ -127,6 +128,32 @@ def test_every_layer_of_four_bits_is_near_the_exact_one(nano4: EngineModel, exac
         nano4.backend.latent_attention(x, attention, [Segment((0,), 0, len(ids), True)], cache)
         nano4.backend.feed_forward(x, feed_forward)
         assert float((x - after).norm() / (after - before).norm()) < 0.2
+
+
+def shape(colour: str, is_round: bool) -> Image.Image:
+    image = Image.new("RGB", (84, 84), "white")
+    draw = ImageDraw.Draw(image)
+    (draw.ellipse if is_round else draw.rectangle)((12, 12, 72, 72), fill=colour)
+    return image
+
+
+def test_an_output_that_is_all_equal_or_repeats_would_be_seen(nano4: EngineModel) -> None:
+    """(G4) Pictures are answered in their own words; logits are finite, and differ by much."""
+    read, name = "Read the text.", "What is this?"
+    for image, question, says in (
+        (LINE, read, LINE_SAYS),
+        (LINE.crop((0, 0, 140, LINE.height)), read, "Turn left at the"),
+        (shape("red", True), name, "red circle"),
+        (shape("blue", False), name, "blue square"),
+        (shape("green", True), name, "green circle"),
+    ):
+        messages = [{"role": "user", "content": [{"image": image}, question]}]
+        assert Reply(Engine(nano4), PROCESSOR, messages).answer.text == says
+    rows = logits(nano4, torch.tensor(PROCESSOR.tokenizer.encode(LINE_SAYS)))
+    assert rows.isfinite().all()
+    assert float(rows.std(-1).min()) > 0.5
+    assert float((rows.amax(-1) - rows.median(-1).values).min()) > 3
+    assert len(set(rows.argmax(-1).tolist())) > len(rows) // 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
