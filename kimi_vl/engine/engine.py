@@ -6,7 +6,6 @@ words, threads or HTTP; one caller at a time.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.engine.backend import backend
+from kimi_vl.engine.features import FeatureCache
 from kimi_vl.engine.model import EngineModel
 from kimi_vl.engine.pages import PAGE, PagePool
-from kimi_vl.engine.request import Picture, Progress, Request, Running, request_of
+from kimi_vl.engine.request import Progress, Request, Running, request_of
 from kimi_vl.engine.scheduler import Piece, Scheduler
 from kimi_vl.engine.store import is_quantized
 from kimi_vl.engine.stream import TokenStream
@@ -33,9 +33,10 @@ from kimi_vl.sampling import Drawn, SamplingParams
 class EngineOptions:
     """How much the engine may hold, and do at a time.
 
-    ``context`` is what all requests together have in the cache, in tokens; ``feature_tokens`` what is kept of
-    pictures that were seen, for when they come again. ``speculation`` is how many tokens a step may guess ahead of an
-    answer (0: none), which changes its speed only.
+    ``context`` is what all requests together have in the cache, in tokens. ``feature_tokens`` is what is kept of
+    pictures that were seen, for when they come again: so many vectors of the decoder's width in float32, or those of
+    one picture if it has more. No request waits for them. ``speculation`` is how many tokens a
+    step may guess ahead of an answer (0: none), which changes its speed only.
     """
 
     context: int = 16384
@@ -132,6 +133,7 @@ class Engine:
     def step(self) -> list[Progress]:
         pieces = self._scheduler.schedule()
         if not pieces:
+            assert not self.busy, "requests wait, but none can go on"
             return []
         pieces = self._scheduler.with_guesses(pieces, self.options.speculation)
         rows = self._run(pieces)
@@ -217,25 +219,3 @@ class Engine:
                 break
         running.guesses.add([token.id for token in drawn])
         return drawn
-
-
-class FeatureCache:
-    """Pictures' features by digest, up to so many tokens, the longest unused given up first."""
-
-    def __init__(self, most_tokens: int) -> None:
-        self.most_tokens = most_tokens
-        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
-
-    @property
-    def tokens(self) -> int:
-        return sum(len(features) for features in self._kept.values())
-
-    def get(self, picture: Picture, model: EngineModel) -> Tensor:
-        """[tokens, D] float32. The last one asked for is kept however large it is."""
-        digest = picture.span.digest
-        if digest not in self._kept:
-            self._kept[digest] = model.image_features(picture.pixel_values, picture.grid)
-        self._kept.move_to_end(digest)
-        while self.tokens > self.most_tokens and len(self._kept) > 1:
-            self._kept.popitem(last=False)
-        return self._kept[digest]

@@ -7,6 +7,7 @@ goes on at the layer where it stood. The layout is that of :mod:`kimi_vl.engine.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -63,7 +64,8 @@ def quantize(
     What an ended run had finished is taken up again, unless the source has changed since.
     ``on_parameters`` is called with parameters done and in all.
 
-    Raises: ``ValueError`` if ``source`` is no whole checkpoint, is quantised already, or ``target`` exists.
+    Raises: ``ValueError`` if ``source`` is no whole checkpoint, is quantised already, has a matrix of zeros or what is
+    not finite, or ``target`` exists.
     """
     if target.exists():
         raise ValueError(f"{target} exists: name another folder")
@@ -148,10 +150,15 @@ class _Maker:
 
     def keep(self, name: str, dtype: torch.dtype, kind: str) -> None:
         tensor = self.read(name).to(dtype).clone()
+        _check(name, tensor)
         self.tensors[name] = tensor
         self.note(kind, [tensor], tensor.numel())
 
     def put(self, name: str, matrix: Int4Matrix, kind: str, parameters: int, loss: Loss) -> None:
+        if not math.isfinite(loss.squared):
+            raise ValueError(f"{name} is not finite: the checkpoint is broken")
+        if parameters and not loss.squared:
+            raise ValueError(f"{name} is zero throughout: the checkpoint is broken")
         self.tensors |= {f"{name}.blocks": matrix.blocks, f"{name}.row_scale": matrix.row_scale}
         self.note(kind, [matrix.blocks, matrix.row_scale], parameters, loss)
 
@@ -201,10 +208,16 @@ class _Maker:
         self.put(f"{name}.rest", join(rests), kind, 0, Loss(0.0, 0.0))
 
 
+def _check(name: str, tensor: Tensor) -> None:
+    if not torch.linalg.vector_norm(tensor).isfinite():
+        raise ValueError(f"{name} is not finite: the checkpoint is broken")
+
+
 def _vision(checkpoint: Checkpoint) -> Made:
     tensors, report = {}, Kind()
     for name, tensor in checkpoint.read(n for n in checkpoint.shapes if not n.startswith("language_model.")):
         tensors[name] = tensor.to(torch.bfloat16).clone()
+        _check(name, tensors[name])
         report.add(Kind(tensor.numel(), tensors[name].nbytes))
     return tensors, {"vision (bfloat16)": report}
 

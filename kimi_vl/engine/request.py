@@ -52,25 +52,43 @@ def request_of(
 ) -> Request:
     """A conversation as a request. ``placeholder`` is the id that stands for one merged patch.
 
-    Raises: ``ValueError`` if ``params`` do not suit the vocabulary or ask for several answers.
+    Raises: ``ValueError`` if ``params`` do not suit the vocabulary or ask for several answers, its placeholders are not
+    those of its pictures, or an id is none of the tokenizer's.
     """
     params.check(inputs.vocab_size)
     prompt = inputs.input_ids.tolist()
+    if not prompt or not 0 <= min(prompt) <= max(prompt) < inputs.vocab_size:
+        raise ValueError(f"a prompt must be ids from 0 to {inputs.vocab_size - 1}, and at least one")
+    sizes = [h * w // math.prod(merge_kernel_size) for h, w in inputs.image_grid_hws.tolist()]
+    starts = _starts(prompt, sizes, placeholder)
     pictures = []
-    at = first_patch = 0
-    for h, w in inputs.image_grid_hws.tolist():
+    first_patch = 0
+    for start, tokens, (h, w) in zip(starts, sizes, inputs.image_grid_hws.tolist(), strict=True):
         assert inputs.pixel_values is not None
         pixel_values = inputs.pixel_values[first_patch : first_patch + h * w]
-        tokens = h * w // math.prod(merge_kernel_size)
-        start = prompt.index(placeholder, at)
         # The patches and how they lie are all that the tower sees of a picture, its preprocessing included.
         content = pixel_values.contiguous().numpy().data
         digest = hashlib.blake2b(content, digest_size=32, salt=f"{h}x{w}".encode())
         pictures.append(Picture(PictureSpan(start, tokens, digest.digest()), pixel_values, (h, w)))
         first_patch += h * w
-        at = start + tokens
     seed = new_seed() if params.seed is None else params.seed
     return Request(uuid.uuid4().hex, tuple(prompt), tuple(pictures), inputs.end_ids, params, seed)
+
+
+def _starts(prompt: list[int], sizes: list[int], placeholder: int) -> list[int]:
+    """Where the placeholders of each picture begin."""
+    places = [at for at, token in enumerate(prompt) if token == placeholder]
+    if len(places) != sum(sizes):
+        raise ValueError(f"the prompt has {len(places)} placeholders, but its pictures {sum(sizes)} tokens: {sizes}")
+    starts = []
+    first = 0
+    for number, tokens in enumerate(sizes, start=1):
+        start = places[first]
+        if places[first + tokens - 1] != start + tokens - 1:
+            raise ValueError(f"the {tokens} placeholders of picture {number} of {len(sizes)} do not lie together")
+        starts.append(start)
+        first += tokens
+    return starts
 
 
 @dataclass(eq=False)
@@ -80,6 +98,7 @@ class Running:
     request: Request
     cached: int = 0  # tokens whose latents are in its pages
     pages: list[int] = field(default_factory=list)
+    has_begun: bool = False
     reused: int = 0  # tokens that were found in the cache when it began
     sampler: Sampler = field(init=False)
     guesses: Guesses = field(init=False)

@@ -89,6 +89,7 @@ class Scheduler:
                 break
             self.waiting.popleft()
             self.running.append(running)
+            running.has_begun = True
             pieces.append(piece)
             budget -= piece.tokens
         return sorted(pieces, key=lambda piece: piece.is_prompt)
@@ -176,7 +177,8 @@ class Scheduler:
         self.pool.hold(known)
         running.pages = list(known)
         running.cached = len(known) * PAGE
-        running.reused = running.cached
+        if not running.has_begun:  # what it finds again after giving way was its own
+            running.reused = running.cached
 
     def _drop(self, running: Running) -> None:
         self.pool.release(running.pages)

@@ -75,7 +75,7 @@ class DecoderWeights:
 def read_decoder(folder: Path, config: KimiVLConfig) -> DecoderWeights:
     """Reads all but the picture side.
 
-    Raises: ``ValueError`` naming the file for what is missing, left over or of a wrong size.
+    Raises: ``ValueError`` naming the file for what is missing, left over, of a wrong size, or no numbers.
     """
     text = config.text_config
     layers = []
@@ -97,7 +97,7 @@ def read_decoder(folder: Path, config: KimiVLConfig) -> DecoderWeights:
 def read_vision(folder: Path, config: KimiVLConfig) -> tuple[MoonViT, KimiVLMultiModalProjector]:
     """The picture side, in bfloat16, or float32 where the processor has no bfloat16.
 
-    Raises: ``ValueError`` naming the file for what is missing, left over or of a wrong size.
+    Raises: ``ValueError`` naming the file for what is missing, left over, of a wrong size, or no numbers.
     """
     with torch.device("meta"):
         modules = nn.ModuleDict(
@@ -191,6 +191,8 @@ class _File:
             raise ValueError(f"{self._path}: {name} is missing")
         if tuple(tensor.shape) != shape or tensor.dtype != dtype:
             raise ValueError(f"{self._path}: {name} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)}")
+        if tensor.is_floating_point() and not torch.linalg.vector_norm(tensor).isfinite():
+            raise ValueError(f"{self._path}: {name} is not finite: the file is broken, quantise again")
         return tensor
 
     def floats(self, name: str, *shape: int) -> Tensor:
@@ -199,7 +201,10 @@ class _File:
     def matrix(self, name: str, rows: int, columns: int, *stack: int) -> Int4Matrix:
         r, c = -(-rows // BLOCK_ROWS), -(-columns // BLOCK_COLUMNS)
         blocks = self.take(f"{name}.blocks", torch.uint8, *stack, r, c, BLOCK_BYTES)
-        return Int4Matrix(blocks, self.take(f"{name}.row_scale", torch.float32, *stack, r * BLOCK_ROWS), rows, columns)
+        row_scale = self.take(f"{name}.row_scale", torch.float32, *stack, r * BLOCK_ROWS)
+        if not row_scale.any() and not name.endswith(".rest"):  # nothing may be left over
+            raise ValueError(f"{self._path}: {name} is zero throughout: the file is broken, quantise again")
+        return Int4Matrix(blocks, row_scale, rows, columns)
 
     def pair(self, name: str, rows: int, columns: int, *stack: int) -> tuple[Int4Matrix, Int4Matrix]:
         return self.matrix(name, rows, columns, *stack), self.matrix(f"{name}.rest", rows, columns, *stack)
