@@ -79,6 +79,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("good.json").write_text('{"type": "integer", "minimum": 0, "maximum": 9}')
     _write_config(Path("a3b"), a3b().to_dict())
     _write_config(Path("llama"), {"model_type": "llama"})
+    _write_config(Path("other-4-bits"), a3b().to_dict() | {"quantization_config": {"quant_method": "awq"}})
     return tmp_path
 
 
@@ -143,6 +144,14 @@ BAD = {
     "info nano --size 0x5": "has no pixels",
     "info nano --size 9999999x1": "under 512 patches",
     "info nano --picture text.txt": "text.txt: is no picture",
+    "plan": "Missing argument 'MODEL'",
+    "plan .": "config.json is missing",
+    "plan llama": "model_type is 'llama'",
+    "plan other-4-bits": "quantised in a way that is not known here",
+    "plan nano --context 0": "'--context'",
+    "plan nano --context 131073": "131,073 tokens is more than the 131,072",
+    "plan nano --pictures 16 --context 16384": "16 pictures of 1,024 tokens fill a context of 16,384",
+    "plan nano --size 9999999x1": "under 512 patches",
     "init new": "--preset (a3b or nano) or --config",
     "init new --preset huge": "'a3b', 'nano'",
     "init new --preset nano --config a3b/config.json": "either",
@@ -191,7 +200,8 @@ def test_help_info_and_early_mistakes_do_not_import_torch(folder: Path) -> None:
     code = """
 import sys
 from kimi_vl.cli import main
-for line in ("--help", "--version", "ask --help", "chat --help", "init --help", "info a3b", "ask none.png what"):
+early = ("info a3b", "plan a3b --size 9x9", "ask none.png what")
+for line in ("--help", "--version", "ask --help", "chat --help", "init --help", *early):
     try:
         main(line.split())
     except SystemExit:

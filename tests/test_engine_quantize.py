@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from kimi_vl import KimiVL
 from kimi_vl.checkpoint import Checkpoint, save_model
 from kimi_vl.config import nano
-from kimi_vl.engine import int4, store
+from kimi_vl.engine import int4, layout, store
 from kimi_vl.engine import quantize as quantizing
 from kimi_vl.engine.backend import Backend, backend
 from kimi_vl.engine.engine import Engine
@@ -117,7 +117,7 @@ def test_another_source_begins_anew(tmp_path: Path) -> None:
     unfinished = tmp_path / ".nano4.unfinished"
     unfinished.mkdir()
     (unfinished / "source.json").write_text("[]")
-    (unfinished / store.layer_file(0)).write_bytes(b"of another source")
+    (unfinished / layout.layer_file(0)).write_bytes(b"of another source")
     quantize(NANO, target, backend())
     EngineModel.from_folder(target, backend())
 
@@ -168,7 +168,7 @@ def test_a_missing_file_is_named(tmp_path: Path, folder: Path, missing: str) -> 
 def test_tensors_missing_left_over_or_of_a_wrong_size_are_named(tmp_path: Path, folder: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
-    path = broken / store.layer_file(1)
+    path = broken / layout.layer_file(1)
     tensors = load_file(path)
     name = "language_model.model.layers.1.self_attn.q_proj.blocks"
     for changed, reason in (

@@ -12,8 +12,9 @@ import typer
 
 from kimi_vl.cli import options
 from kimi_vl.cli.disk import check_space
-from kimi_vl.cli.info import in_bytes, in_numbers
+from kimi_vl.cli.info import in_numbers
 from kimi_vl.cli.progress import calm_downloads, counting_bytes
+from kimi_vl.footprint import in_bytes
 
 if TYPE_CHECKING:
     from kimi_vl.engine.quantize import Report

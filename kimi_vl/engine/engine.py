@@ -14,17 +14,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kimi_vl.checkpoint import read_config, read_json
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.engine.backend import backend
 from kimi_vl.engine.features import FeatureCache
+from kimi_vl.engine.fitting import check_start
+from kimi_vl.engine.layout import stored_bytes
 from kimi_vl.engine.model import EngineModel
 from kimi_vl.engine.pages import PAGE, PagePool
+from kimi_vl.engine.plan import Limits, int4_weights
 from kimi_vl.engine.request import Progress, Request, Running, request_of
 from kimi_vl.engine.scheduler import Piece, Scheduler
 from kimi_vl.engine.store import is_quantized
 from kimi_vl.engine.stream import TokenStream
 from kimi_vl.engine.weights import Segment
 from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
+from kimi_vl.machine import this_machine
+from kimi_vl.patches import ImageProcessorConfig
 from kimi_vl.processor import ModelInputs, check_fit
 from kimi_vl.sampling import Drawn, SamplingParams
 
@@ -83,11 +89,13 @@ class Engine:
     ) -> Engine:
         """Opens 4-bit weights (``kimi-vl quantize``) by folder or hub id. ``threads`` are as torch has, if not given.
 
-        Raises: ``ValueError`` naming what is missing, left over or not in 4 bits.
+        Raises: ``ValueError`` naming what is missing, left over or not in 4 bits, or with the numbers if it would
+        not fit into memory.
         """
         folder = resolve(name, (*CONFIG_FILES, *WEIGHT_FILES), revision=revision, offline=offline)
         if not is_quantized(folder):
             raise ValueError(f"{name} is not in 4 bits: run kimi-vl quantize {name} DST, and open DST")
+        _check_memory(name, folder, options)
         return cls(EngineModel.from_folder(folder, backend(threads)), options)
 
     @property
@@ -219,3 +227,12 @@ class Engine:
                 break
         running.guesses.add([token.id for token in drawn])
         return drawn
+
+
+def _check_memory(name: str | Path, folder: Path, options: EngineOptions) -> None:
+    config, machine = read_config(folder), this_machine()
+    path = folder / "preprocessor_config.json"
+    settings = ImageProcessorConfig.from_dict(read_json(path)) if path.exists() else ImageProcessorConfig()
+    weights = int4_weights(config, stored_bytes(folder, config), machine)
+    limits = Limits(options.context, options.step_tokens, options.most_running, options.feature_tokens)
+    check_start(name, config, weights, limits, settings, machine)

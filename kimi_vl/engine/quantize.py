@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kimi_vl.checkpoint import Checkpoint
 from kimi_vl.config import KimiVLConfig
-from kimi_vl.engine import store
+from kimi_vl.engine import layout, store
 from kimi_vl.engine.backend import Backend
 from kimi_vl.engine.int4 import Int4Matrix, Loss, decode, join, stack
 from kimi_vl.hub import PROCESSOR_FILES
@@ -91,7 +91,7 @@ def quantize(
         if (source / name).exists():
             shutil.copyfile(source / name, unfinished / name)
     config = checkpoint.config.to_dict()
-    config["quantization_config"] = {"quant_method": store.METHOD, "version": store.VERSION}
+    config["quantization_config"] = {"quant_method": layout.METHOD, "version": layout.VERSION}
     (unfinished / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (unfinished / _SOURCE).unlink()
     unfinished.rename(target)
@@ -126,10 +126,10 @@ Made = tuple[dict[str, Tensor], Report]
 
 def _files(checkpoint: Checkpoint, backend: Backend) -> dict[str, Callable[[], Made]]:
     """Every file of the folder, with the function that makes it."""
-    files: dict[str, Callable[[], Made]] = {store.VISION: lambda: _vision(checkpoint)}
+    files: dict[str, Callable[[], Made]] = {layout.VISION: lambda: _vision(checkpoint)}
     for index in range(checkpoint.config.text_config.num_hidden_layers):
-        files[store.layer_file(index)] = lambda index=index: _layer(checkpoint, backend, index)  # type: ignore[misc]
-    files[store.ENDS] = lambda: _ends(checkpoint, backend)
+        files[layout.layer_file(index)] = lambda index=index: _layer(checkpoint, backend, index)  # type: ignore[misc]
+    files[layout.ENDS] = lambda: _ends(checkpoint, backend)
     return files
 
 

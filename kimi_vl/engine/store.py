@@ -9,7 +9,8 @@
 A matrix NAME is stored as ``NAME.blocks`` and ``NAME.row_scale`` (see :mod:`kimi_vl.engine.int4`), the experts of a
 layer as one stack. ``kv_b_proj`` is cut into heads: ``.mix`` (its value rows), ``.key`` (its key rows, transposed) and
 ``.upright`` (``.key`` once more, not transposed). Embeddings, head and ``.upright`` are two matrices each, of which the
-second, ``NAME.rest``, holds in 4 bits what the first left over: 8.5 bits a weight. Norms, router and correction bias are float32 under their official names.
+second, ``NAME.rest``, holds in 4 bits what the first left over: 8.5 bits a weight. Norms, router and correction bias are
+float32 under their official names.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from kimi_vl.checkpoint import place, read_json
 from kimi_vl.config import KimiVLConfig, TextConfig
+from kimi_vl.engine import layout
 from kimi_vl.engine.int4 import BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, SwiGLUWeights
 from kimi_vl.model.attention import KV_A_LAYERNORM_EPS, rope_angles
@@ -32,14 +34,7 @@ from kimi_vl.model.projector import KimiVLMultiModalProjector
 from kimi_vl.model.vision import MoonViT
 from kimi_vl.precision import fast_dtype
 
-METHOD = "kimi-vl-int4"
-VERSION = 2
-VISION, ENDS = "vision.safetensors", "ends.safetensors"
 DECODER = "language_model.model"
-
-
-def layer_file(index: int) -> str:
-    return f"layer-{index:02}.safetensors"
 
 
 def is_quantized(folder: Path) -> bool:
@@ -47,12 +42,7 @@ def is_quantized(folder: Path) -> bool:
 
     Raises: ``ValueError`` if it is quantised in another way, or has no ``config.json``.
     """
-    quantization = read_json(folder / "config.json").get("quantization_config")
-    if quantization is None:
-        return False
-    if quantization != {"quant_method": METHOD, "version": VERSION}:
-        raise ValueError(f"{folder} is quantised in a way that is not known here ({quantization}): take the original")
-    return True
+    return layout.is_quantized(read_json(folder / "config.json"), folder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +70,10 @@ def read_decoder(folder: Path, config: KimiVLConfig) -> DecoderWeights:
     text = config.text_config
     layers = []
     for index in range(text.num_hidden_layers):
-        with _File(folder / layer_file(index)) as file:
+        with _File(folder / layout.layer_file(index)) as file:
             prefix = f"{DECODER}.layers.{index}"
             layers.append((_attention(file, prefix, text), _feed_forward(file, prefix, text, index)))
-    with _File(folder / ENDS) as file:
+    with _File(folder / layout.ENDS) as file:
         size = (text.vocab_size, text.hidden_size)
         embed, head = f"{DECODER}.embed_tokens", "language_model.lm_head"
         ends = Ends(
@@ -104,7 +94,7 @@ def read_vision(folder: Path, config: KimiVLConfig) -> tuple[MoonViT, KimiVLMult
             {"vision_tower": MoonViT(config.vision_config), "multi_modal_projector": KimiVLMultiModalProjector(config)}
         )
     dtype = fast_dtype(torch.device("cpu"))
-    with _File(folder / VISION) as file:
+    with _File(folder / layout.VISION) as file:
         for name, planned in modules.state_dict().items():
             place(modules, name, file.take(name, torch.bfloat16, *planned.shape).to(dtype))
     modules.eval().requires_grad_(False)
