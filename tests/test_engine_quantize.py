@@ -203,7 +203,7 @@ def test_broken_weights_are_named(
     """All answers would be one token over and over, or noise."""
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
-    path = broken / (store.VISION if file is None else store.layer_file(file))
+    path = broken / (layout.VISION if file is None else layout.layer_file(file))
     tensors = load_file(path)
     if value == 0.0:
         tensors[name].zero_()
