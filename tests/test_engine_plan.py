@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def a3b_in_4_bits(machine: Machine = LAPTOP) -> Weights:
-    return int4_weights(a3b(), planned_bytes(a3b()), machine)
+    return int4_weights(planned_bytes(a3b()))
 
 
 def needed(demand: Demand) -> Plan:
@@ -102,7 +102,7 @@ print(after - before, peak)
 def test_a_context_of_100_000_tokens_takes_what_was_planned(folder: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", MEASURE, folder], capture_output=True, text=True, check=True)
     growth, peak = map(int, ran.stdout.split())
-    weights = int4_weights(nano(), stored_bytes(folder, nano()), this_machine())
+    weights = int4_weights(stored_bytes(folder, nano()))
     planned = plan(nano(), weights, Demand(context=100_000))
     assert growth == pytest.approx(planned.peak - planned.program, rel=0.1)
     assert peak == pytest.approx(planned.peak, rel=0.1)
@@ -193,7 +193,7 @@ def test_if_nothing_alone_is_enough_all_shrink_together() -> None:
 
 def start(config: KimiVLConfig, context: int, available: int) -> None:
     machine = replace(LAPTOP, available=available)
-    weights = int4_weights(config, planned_bytes(config), machine)
+    weights = int4_weights(planned_bytes(config))
     limits = Limits(context, step_tokens=512, most_running=16, feature_tokens=16384)
     check_start("a3b4", config, weights, limits, ImageProcessorConfig(), machine)
 

@@ -98,8 +98,8 @@ def plan_memory(
 def _forms(folder: Path, raw: dict[str, Any], config: KimiVLConfig, machine: Machine) -> list[Weights]:
     """Those in which the model is here, or could be."""
     if is_quantized(raw, folder):
-        return [int4_weights(config, stored_bytes(folder, config), machine)]
-    int4 = int4_weights(config, planned_bytes(config), machine)
+        return [int4_weights(stored_bytes(folder, config))]
+    int4 = int4_weights(planned_bytes(config))
     return [int4, *(exact_weights(config, form) for form in ("bfloat16", "float32"))]
 
 
