@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from kimi_vl.engine.pages import PictureSpan
+from kimi_vl.engine.pages import PAGE, Key, PictureSpan, page_keys
 from kimi_vl.processor import ModelInputs
 from kimi_vl.sampling import Drawn, SamplingParams, new_seed
 
@@ -93,6 +93,7 @@ class Running:
     answer: list[int] = field(default_factory=list)
     cached: int = 0  # tokens whose latents are in its pages
     pages: list[int] = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)  # of its first full pages
     has_begun: bool = False
     reused: int = 0  # tokens that were found in the cache when it began
 
@@ -103,6 +104,13 @@ class Running:
     @property
     def ids(self) -> list[int]:
         return [*self.request.prompt, *self.answer]
+
+    def keys_of(self, pages: int) -> list[Key]:
+        """The keys of its first pages, which are full. Each is made once, however often it is asked for."""
+        if len(self.keys) < pages:
+            spans = [picture.span for picture in self.request.pictures]
+            self.keys = page_keys(self.ids[: pages * PAGE], spans, self.keys)
+        return self.keys[:pages]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from kimi_vl.engine.pages import PAGE, PagePool, page_keys
+from kimi_vl.engine.pages import PAGE, PagePool
 from kimi_vl.engine.request import Request, Running
 
 
@@ -95,10 +95,9 @@ class Scheduler:
         running.cached += piece.tokens
         known = len(running.request.prompt) if self.deterministic else running.cached
         full = min(known, running.cached) // PAGE
-        spans = [picture.span for picture in running.request.pictures]
         # Only the pages that this piece filled are new.
         if full > piece.start // PAGE:
-            for page, key in zip(running.pages, page_keys(running.ids[: full * PAGE], spans), strict=False):
+            for page, key in zip(running.pages, running.keys_of(full), strict=False):
                 self.pool.name(page, key)
 
     def _next(self, running: Running, budget: int, *, may_preempt: bool) -> Piece | None:
@@ -127,8 +126,7 @@ class Scheduler:
         """Pages of an earlier request that began alike. One token at least is read, for the next to follow from."""
         if running.pages:
             return
-        spans = [picture.span for picture in running.request.pictures]
-        known = self.pool.known(page_keys(running.request.prompt[:-1], spans))
+        known = self.pool.known(running.keys_of((len(running.request.prompt) - 1) // PAGE))
         self.pool.hold(known)
         running.pages = list(known)
         running.cached = len(known) * PAGE
