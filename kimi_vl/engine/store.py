@@ -5,6 +5,7 @@
     layer-00.safetensors …             one decoder layer each
     ends.safetensors                   embeddings, last norm and head
     tokenizer and preprocessor files   as they were
+    report.json                        bytes and errors by kind of tensor, and how near answers are if that was checked
 
 A matrix NAME is stored as ``NAME.blocks`` and ``NAME.row_scale`` (see :mod:`kimi_vl.engine.int4`), the experts of a
 layer as one stack. ``kv_b_proj`` is cut into heads: ``.key`` (its key rows, transposed) and ``.mix`` (its value rows).
@@ -53,11 +54,14 @@ class Ends:
     head: tuple[Int4Matrix, Int4Matrix]  # [V, D]
 
 
+Layer = tuple[LatentAttentionWeights, FeedForwardWeights]
+
+
 @dataclass(frozen=True, eq=False)
 class DecoderWeights:
     """The decoder in 4 bits."""
 
-    layers: list[tuple[LatentAttentionWeights, FeedForwardWeights]]
+    layers: list[Layer]
     ends: Ends
 
 
@@ -66,21 +70,28 @@ def read_decoder(folder: Path, config: KimiVLConfig) -> DecoderWeights:
 
     Raises: ``ValueError`` naming the file for what is missing, left over or of a wrong size.
     """
+    layers = [read_layer(folder, config, index) for index in range(config.text_config.num_hidden_layers)]
+    return DecoderWeights(layers, read_ends(folder, config))
+
+
+def read_layer(folder: Path, config: KimiVLConfig, index: int) -> Layer:
+    """Raises as :func:`read_decoder`."""
+    text, prefix = config.text_config, f"{DECODER}.layers.{index}"
+    with _File(folder / layout.layer_file(index)) as file:
+        return _attention(file, prefix, text), _feed_forward(file, prefix, text, index)
+
+
+def read_ends(folder: Path, config: KimiVLConfig) -> Ends:
+    """Raises as :func:`read_decoder`."""
     text = config.text_config
-    layers = []
-    for index in range(text.num_hidden_layers):
-        with _File(folder / layout.layer_file(index)) as file:
-            prefix = f"{DECODER}.layers.{index}"
-            layers.append((_attention(file, prefix, text), _feed_forward(file, prefix, text, index)))
+    size = (text.vocab_size, text.hidden_size)
+    embed, head = f"{DECODER}.embed_tokens", "language_model.lm_head"
     with _File(folder / layout.ENDS) as file:
-        size = (text.vocab_size, text.hidden_size)
-        embed, head = f"{DECODER}.embed_tokens", "language_model.lm_head"
-        ends = Ends(
+        return Ends(
             embed=(file.matrix(embed, *size), file.matrix(f"{embed}.rest", *size)),
             norm=file.floats(f"{DECODER}.norm.weight", text.hidden_size),
             head=(file.matrix(head, *size), file.matrix(f"{head}.rest", *size)),
         )
-    return DecoderWeights(layers, ends)
 
 
 def read_vision(folder: Path, config: KimiVLConfig) -> tuple[MoonViT, KimiVLMultiModalProjector]:
