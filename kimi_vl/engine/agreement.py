@@ -10,8 +10,10 @@ Counted is what follows each token of text; what follows a picture's own placeho
 
 from __future__ import annotations
 
+import ctypes
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,7 +165,9 @@ def _engine_states(
 ) -> tuple[EngineModel, Tensor]:
     """A model with head and no layers, and what all layers made of the prompts [T, D]."""
     config = original.config
+    _give_back()
     features = _engine_features(folder, original, prompts, backend)
+    _give_back()
     with torch.device("meta"):
         no_pictures = MoonViT(config.vision_config), KimiVLMultiModalProjector(config)
     ends = store.read_ends(folder, config)
@@ -196,6 +200,12 @@ def _engine_features(folder: Path, original: Checkpoint, prompts: Sequence[Promp
         pictures = prompt.pixel_values.split([h * w for h, w in grids])
         features += [model.image_features(picture, grid) for picture, grid in zip(pictures, grids, strict=True)]
     return features
+
+
+def _give_back() -> None:
+    """Memory that was freed in pieces goes back to the system, where the C library can be told to."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _steps(lengths: Sequence[int]) -> list[Segment]:
