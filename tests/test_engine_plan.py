@@ -192,7 +192,7 @@ def test_if_nothing_alone_is_enough_all_shrink_together() -> None:
 # --- refusing -----------------------------------------------------------------------------------------------------
 
 
-def start(config: KimiVLConfig, context: int, available: int) -> None:
+def start(config: KimiVLConfig, context: int, available: int | None) -> None:
     machine = replace(LAPTOP, available=available)
     weights = int4_weights(config, planned_bytes(config), machine)
     limits = Limits(context, step_tokens=512, most_running=16, feature_tokens=16384)
@@ -211,6 +211,10 @@ def test_an_engine_that_would_not_fit_is_refused_with_what_would() -> None:
     start(a3b(), offered, available=12 * 10**9)
     with pytest.raises(ValueError, match="free some memory"):
         start(a3b(), 131072, available=9 * 10**9)
+
+
+def test_where_nobody_knows_what_is_free_an_engine_starts() -> None:
+    start(a3b(), 131072, available=None)
 
 
 def test_an_engine_asks_before_it_reads_a_weight(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
