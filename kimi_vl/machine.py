@@ -15,25 +15,30 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Machine:
-    memory: int  # bytes that this process could ever have
-    available: int  # bytes that it can still get without anybody being swapped out or killed
+    memory: int | None  # bytes that this process could ever have; None where the system does not say
+    available: int | None  # bytes that it can still get without anybody being swapped out or killed
     cores: int
     multiplies_bfloat16: bool  # without emulation
+
+    def holds(self, count: int) -> bool:
+        """Whether so many bytes are available, or may be for all that is known."""
+        return self.available is None or count <= self.available
 
 
 def this_machine(root: Path = Path("/")) -> Machine:
     """``root`` is where /proc and /sys are looked for."""
     memory, available = _meminfo(root)
     for limit, used in _memory_limits(root):
-        memory = min(memory, limit)
-        available = min(available, max(limit - used, 0))
+        memory = limit if memory is None else min(memory, limit)
+        left = max(limit - used, 0)
+        available = left if available is None else min(available, left)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for quota in _core_limits(root):
         cores = min(cores, max(math.floor(quota), 1))
     return Machine(memory, available, cores, " avx512_bf16" in _text(root / "proc/cpuinfo"))
 
 
-def _meminfo(root: Path) -> tuple[int, int]:
+def _meminfo(root: Path) -> tuple[int | None, int | None]:
     """All memory and what is available of it."""
     numbers = {name: int(rest.split()[0]) for name, rest in _pairs(root / "proc/meminfo", ":")}
     if "MemTotal" in numbers and "MemAvailable" in numbers:
@@ -41,7 +46,7 @@ def _meminfo(root: Path) -> tuple[int, int]:
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        raise ValueError("this system does not say how much memory it has") from None
+        return None, None
     return total, total
 
 

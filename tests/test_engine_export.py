@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from kimi_vl.checkpoint import Checkpoint, read_config, write_random_checkpoint
+from kimi_vl.checkpoint import Checkpoint, read_config, write_checkpoint, write_random_checkpoint
 from kimi_vl.cli import main
 from kimi_vl.config import KimiVLConfig, nano
 from kimi_vl.engine import export as exporting
@@ -148,9 +148,8 @@ def test_a_large_checkpoint_is_cut_into_files_with_an_index(
     tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def in_small_files(*arguments: object, **options: object) -> None:
-        write(*arguments, shard_bytes=3 * 10**6, **options)  # type: ignore[arg-type]
+        write_checkpoint(*arguments, shard_bytes=3 * 10**6, **options)  # type: ignore[arg-type]
 
-    write = exporting.write_checkpoint
     monkeypatch.setattr(exporting, "write_checkpoint", in_small_files)
     export(small, tmp_path / "cut", backend())
     index = json.loads((tmp_path / "cut" / "model.safetensors.index.json").read_text())

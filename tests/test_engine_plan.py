@@ -19,6 +19,7 @@ from kimi_vl.engine.backend import backend
 from kimi_vl.engine.engine import Engine, EngineOptions
 from kimi_vl.engine.fitting import check_start, smaller
 from kimi_vl.engine.layout import layer_file, planned_bytes, stored_bytes
+from kimi_vl.engine.model import EngineModel
 from kimi_vl.engine.plan import EXACT_STEP, Demand, Limits, Plan, Weights, exact_weights, int4_weights, plan
 from kimi_vl.engine.quantize import quantize
 from kimi_vl.generate import PREFILL_CHUNK
@@ -191,7 +192,7 @@ def test_if_nothing_alone_is_enough_all_shrink_together() -> None:
 # --- refusing -----------------------------------------------------------------------------------------------------
 
 
-def start(config: KimiVLConfig, context: int, available: int) -> None:
+def start(config: KimiVLConfig, context: int, available: int | None) -> None:
     machine = replace(LAPTOP, available=available)
     weights = int4_weights(planned_bytes(config))
     limits = Limits(context, step_tokens=512, most_running=16, feature_tokens=16384)
@@ -212,9 +213,13 @@ def test_an_engine_that_would_not_fit_is_refused_with_what_would() -> None:
         start(a3b(), 131072, available=9 * 10**9)
 
 
+def test_where_nobody_knows_what_is_free_an_engine_starts() -> None:
+    start(a3b(), 131072, available=None)
+
+
 def test_an_engine_asks_before_it_reads_a_weight(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "this_machine", lambda: replace(LAPTOP, available=300 * 10**6))
-    monkeypatch.setattr(serving.EngineModel, "from_folder", lambda *_: pytest.fail("weights were read"))
+    monkeypatch.setattr(EngineModel, "from_folder", lambda *_: pytest.fail("weights were read"))
     with pytest.raises(
         ValueError, match=r"needs .* for a context of 1,000,000 tokens.* 300\.0 MB are free: a context of"
     ):

@@ -56,7 +56,7 @@ def test_every_matrix_is_near_its_original(folder: Path) -> None:
     assert feed_forward.routed is not None
     assert off_by(feed_forward.routed.experts.down[5], name=f"{prefix}.mlp.experts.5.down_proj.weight") < 0.09
     assert torch.equal(feed_forward.routed.router, weights[f"{prefix}.mlp.gate.weight"].float())
-    assert off_by(*decoder.head, name="language_model.lm_head.weight") < 0.01
+    assert off_by(*decoder.ends.head, name="language_model.lm_head.weight") < 0.01
     heads = weights[f"{prefix}.self_attn.kv_b_proj.weight"].float().unflatten(0, (4, 64))
     for h in range(4):
         assert (int4.decode(attention.key[h]).T - heads[h, :32]).norm() < 0.09 * heads[h, :32].norm()

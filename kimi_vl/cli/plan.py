@@ -90,7 +90,7 @@ def plan_memory(
         return
     print(f"{model}: {_demanded(demand)}\n")
     print("\n".join(_table(ways)))
-    print(f"\nthis machine: {in_bytes(machine.available)} of {in_bytes(machine.memory)} free, {machine.cores} cores")
+    print(f"\nthis machine: {_free(machine)}, {machine.cores} cores")
     for way in ways:
         print(f"{way.weights.form}: {_verdict(way, demand, machine, ways)}")
 
@@ -105,10 +105,10 @@ def _forms(folder: Path, raw: dict[str, Any], config: KimiVLConfig, machine: Mac
 
 def _way(config: KimiVLConfig, weights: Weights, demand: Demand, machine: Machine) -> Way:
     def fits(other: Demand) -> bool:
-        return plan(config, weights, other).peak <= machine.available
+        return machine.holds(plan(config, weights, other).peak)
 
     needed = plan(config, weights, demand)
-    enough = needed.peak <= machine.available
+    enough = machine.holds(needed.peak)
     return Way(weights, needed, enough, [] if enough else smaller(demand, fits))
 
 
@@ -128,7 +128,15 @@ def _table(ways: list[Way]) -> list[str]:
     return lines
 
 
+def _free(machine: Machine) -> str:
+    if machine.available is None or machine.memory is None:
+        return "does not say what memory it has"
+    return f"{in_bytes(machine.available)} of {in_bytes(machine.memory)} free"
+
+
 def _verdict(way: Way, demand: Demand, machine: Machine, ways: list[Way]) -> str:
+    if machine.available is None:
+        return "may fit"
     if way.fits:
         return f"fits, with {in_bytes(machine.available - way.needed.peak)} to spare"
     ways_out = [_changed(other, demand) for other in way.instead]

@@ -31,22 +31,21 @@ def check_start(
     Raises: ``ValueError`` with the numbers, and what would fit, if there is not enough.
     """
     # the program is in memory already
-    free = machine.available
     needed = plan_limits(config, weights, limits, settings)
     total = needed.peak - needed.program
-    if total <= free:
+    if machine.available is None or machine.holds(total):
         return
 
     def fits(context: int) -> bool:
         other = plan_limits(config, weights, replace(limits, context=context), settings)
-        return other.peak - other.program <= free
+        return machine.holds(other.peak - other.program)
 
     shorter = _largest(PAGE, limits.context - 1, PAGE, fits)
     way_out = "free some memory" if shorter is None else f"a context of {shorter:,} would fit"
     raise ValueError(
         f"{name} needs {in_bytes(total)} of memory ({in_bytes(needed.weights + needed.picture_weights)} for weights, "
-        f"{in_bytes(needed.cache)} for a context of {limits.context:,} tokens, and room to work), but {in_bytes(free)} "
-        f"are free: {way_out}; kimi-vl plan says more"
+        f"{in_bytes(needed.cache)} for a context of {limits.context:,} tokens, and room to work), but "
+        f"{in_bytes(machine.available)} are free: {way_out}; kimi-vl plan says more"
     )
 
 

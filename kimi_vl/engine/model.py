@@ -62,7 +62,7 @@ class EngineModel:
     @torch.inference_mode()
     def embed(self, ids: Tensor) -> Tensor:
         """[T] int64 → [T, D] float32."""
-        first, rest = self.decoder.embed
+        first, rest = self.decoder.ends.embed
         return rows_of(first, ids) + rows_of(rest, ids)
 
     @torch.inference_mode()
@@ -100,5 +100,5 @@ class EngineModel:
 
         The 2,048 or more likeliest tokens by weights of 4 bits get theirs by 8.5 bits: the others' half is not read.
         """
-        decoder, eps = self.decoder, self.config.text_config.rms_norm_eps
-        return self.backend.vocabulary(x, decoder.head, norm=decoder.norm, eps=eps, exact=EXACT_BLOCKS)
+        ends, eps = self.decoder.ends, self.config.text_config.rms_norm_eps
+        return self.backend.vocabulary(x, ends.head, norm=ends.norm, eps=eps, exact=EXACT_BLOCKS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from torch import Tensor
 from kimi_vl.checkpoint import Checkpoint
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.engine import layout, store
+from kimi_vl.engine.agreement import Agreement
 from kimi_vl.engine.backend import Backend
 from kimi_vl.engine.int4 import Int4Matrix, Loss, decode, join, stack
 from kimi_vl.hub import PROCESSOR_FILES
@@ -94,8 +95,18 @@ def quantize(
     config = checkpoint.config.to_dict()
     config["quantization_config"] = {"quant_method": layout.METHOD, "version": layout.VERSION}
     (unfinished / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_report(unfinished, report, [])
     (unfinished / _SOURCE).unlink()
     unfinished.rename(target)
+    return report
+
+
+def read_reports(folder: Path, config: KimiVLConfig) -> Report:
+    """What all files of a 4-bit checkpoint say of how they came about."""
+    report: Report = {}
+    for name in layout.planned_bytes(config):
+        for kind, part in read_report(folder / name).items():
+            report.setdefault(kind, Kind()).add(part)
     return report
 
 
@@ -104,6 +115,18 @@ def read_report(path: Path) -> Report:
     with safe_open(path, framework="pt") as file:
         raw: dict[str, Any] = json.loads(file.metadata()["report"])
     return {kind: Kind(part["parameters"], part["bytes"], Loss(**part["loss"])) for kind, part in raw.items()}
+
+
+def write_report(folder: Path, report: Report, agreements: Sequence[Agreement]) -> None:
+    """``report.json``: what became of the tensors, and of answers."""
+    kinds = {
+        name: {"parameters": kind.parameters, "bytes": kind.bytes, "relative_error": kind.loss.relative}
+        for name, kind in report.items()
+    }
+    text = json.dumps({"kinds": kinds, "agreement": [asdict(part) for part in agreements]}, indent=2) + "\n"
+    partial = folder / "report.partial"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(folder / "report.json")
 
 
 _SOURCE = "source.json"

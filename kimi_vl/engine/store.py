@@ -6,6 +6,7 @@
     layer-00.safetensors …             one decoder layer each
     head.safetensors                   last norm and head
     tokenizer and preprocessor files   as they were
+    report.json                        bytes and errors by kind of tensor, and how near answers are if that was checked
 
 A matrix NAME is stored as ``NAME.blocks`` and ``NAME.row_scale`` (see :mod:`kimi_vl.engine.int4`), the experts of a
 layer as one stack. ``kv_b_proj`` is cut into heads: ``.mix`` (its value rows), ``.key`` (its key rows, transposed) and
@@ -47,13 +48,23 @@ def is_quantized(folder: Path) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class DecoderWeights:
-    """The decoder in 4 bits. The second of each pair is what the first leaves over."""
+class Ends:
+    """What stands before and behind the layers. The second of each pair is what the first leaves over."""
 
     embed: tuple[Int4Matrix, Int4Matrix]  # [V, D]
-    layers: list[tuple[LatentAttentionWeights, FeedForwardWeights]]
     norm: Tensor  # [D]
     head: tuple[Int4Matrix, Int4Matrix]  # [V, D]
+
+
+Layer = tuple[LatentAttentionWeights, FeedForwardWeights]
+
+
+@dataclass(frozen=True, eq=False)
+class DecoderWeights:
+    """The decoder in 4 bits."""
+
+    layers: list[Layer]
+    ends: Ends
 
 
 def read_decoder(folder: Path, config: KimiVLConfig) -> DecoderWeights:
@@ -61,16 +72,28 @@ def read_decoder(folder: Path, config: KimiVLConfig) -> DecoderWeights:
 
     Raises: ``ValueError`` naming the file for what is missing, left over or of a wrong size.
     """
-    text = config.text_config
-    size = (text.vocab_size, text.hidden_size)
     # copying files into memory keeps more than one core busy
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        layers = list(threads.map(lambda index: _layer(folder, text, index), range(text.num_hidden_layers)))
+        layers = threads.map(lambda i: read_layer(folder, config, i), range(config.text_config.num_hidden_layers))
+        return DecoderWeights(list(layers), read_ends(folder, config))
+
+
+def read_layer(folder: Path, config: KimiVLConfig, index: int) -> Layer:
+    """Raises as :func:`read_decoder`."""
+    text, prefix = config.text_config, f"{DECODER}.layers.{index}"
+    with WeightFile(folder / layout.layer_file(index)) as file:
+        return _attention(file, prefix, text), _feed_forward(file, prefix, text, index)
+
+
+def read_ends(folder: Path, config: KimiVLConfig) -> Ends:
+    """Raises as :func:`read_decoder`."""
+    text = config.text_config
+    size = (text.vocab_size, text.hidden_size)
     with WeightFile(folder / layout.EMBEDDINGS, mapped=True) as file:
         embed = file.pair(f"{DECODER}.embed_tokens", *size)
     with WeightFile(folder / layout.HEAD) as file:
         norm = file.floats(f"{DECODER}.norm.weight", text.hidden_size)
-        return DecoderWeights(embed, layers, norm, head=file.pair("language_model.lm_head", *size))
+        return Ends(embed, norm, head=file.pair("language_model.lm_head", *size))
 
 
 def read_vision(folder: Path, config: KimiVLConfig, backend: Backend) -> tuple[MoonViT, KimiVLMultiModalProjector]:
@@ -95,12 +118,6 @@ def read_vision(folder: Path, config: KimiVLConfig, backend: Backend) -> tuple[M
     tower, projector = modules["vision_tower"], modules["multi_modal_projector"]
     assert isinstance(tower, MoonViT) and isinstance(projector, KimiVLMultiModalProjector)
     return tower, projector
-
-
-def _layer(folder: Path, text: TextConfig, index: int) -> tuple[LatentAttentionWeights, FeedForwardWeights]:
-    with WeightFile(folder / layout.layer_file(index)) as file:
-        prefix = f"{DECODER}.layers.{index}"
-        return _attention(file, prefix, text), _feed_forward(file, prefix, text, index)
 
 
 def _attention(file: WeightFile, prefix: str, text: TextConfig) -> LatentAttentionWeights:
