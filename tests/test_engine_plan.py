@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from kimi_vl.cli import main
@@ -24,12 +23,11 @@ from kimi_vl.engine.plan import EXACT_STEP, Demand, Limits, Plan, Weights, exact
 from kimi_vl.engine.quantize import quantize
 from kimi_vl.generate import PREFILL_CHUNK
 from kimi_vl.hub import NANO
-from kimi_vl.machine import Machine, this_machine
+from kimi_vl.machine import Machine
 from kimi_vl.patches import ImageProcessorConfig
-from kimi_vl.precision import fast_dtype
 from tests.conftest import GOLDEN_CONFIG
 
-LAPTOP = Machine(memory=16 * 10**9, available=14 * 10**9, cores=8, multiplies_bfloat16=True)
+LAPTOP = Machine(memory=16 * 10**9, available=14 * 10**9, cores=8)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def a3b_in_4_bits(machine: Machine = LAPTOP) -> Weights:
+def a3b_in_4_bits() -> Weights:
     return int4_weights(planned_bytes(a3b()))
 
 
@@ -64,9 +62,9 @@ def test_sizes_that_fill_no_block_are_planned_too(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_yet_is_taken_as_planned(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "ends.safetensors").write_bytes((8).to_bytes(8, "little") + bytes(8) + bytes(100))
+    (tmp_path / "head.safetensors").write_bytes((8).to_bytes(8, "little") + bytes(8) + bytes(100))
     sizes = stored_bytes(tmp_path, nano())
-    assert sizes["ends.safetensors"] == 100
+    assert sizes["head.safetensors"] == 100
     assert sizes[layer_file(2)] == planned_bytes(nano())[layer_file(2)]
 
 
@@ -113,7 +111,6 @@ def test_the_planner_knows_what_others_do() -> None:
     options, demand = EngineOptions(), Demand(context=1)
     assert (demand.step_tokens, demand.feature_tokens) == (options.step_tokens, options.feature_tokens)
     assert EXACT_STEP == PREFILL_CHUNK
-    assert this_machine().multiplies_bfloat16 == (fast_dtype(torch.device("cpu")) == torch.bfloat16)
 
 
 # --- what is asked, and what fits ---------------------------------------------------------------------------------
@@ -132,14 +129,6 @@ def test_the_published_model_in_numbers() -> None:
     assert needed(Demand(context=65)).cache == needed(Demand(context=128)).cache
     # of many pictures only some are kept
     assert needed(Demand(context=131072, pictures=100)).features == (16384 + 1024) * 2048 * 4
-
-
-def test_a_machine_without_bfloat16_holds_pictures_in_float32() -> None:
-    wide = a3b_in_4_bits(replace(LAPTOP, multiplies_bfloat16=False))
-    assert wide.pictures == 2 * a3b_in_4_bits().pictures
-    assert (
-        plan(a3b(), wide, Demand(context=4096, pictures=1)).encoder > needed(Demand(context=4096, pictures=1)).encoder
-    )
 
 
 def test_the_original_needs_its_own_width() -> None:
@@ -202,7 +191,7 @@ def start(config: KimiVLConfig, context: int, available: int | None) -> None:
 def test_an_engine_that_would_not_fit_is_refused_with_what_would() -> None:
     start(a3b(), 16384, available=12 * 10**9)
     with pytest.raises(
-        ValueError, match=r"a3b4 needs 14\.\d GB .* 4\.1 GB for a context of 131,072 .*12\.0 GB are free"
+        ValueError, match=r"a3b4 needs 13\.\d GB .* 4\.1 GB for a context of 131,072 .*12\.0 GB are free"
     ):
         start(a3b(), 131072, available=12 * 10**9)
     with pytest.raises(ValueError, match=r"a context of ([\d,]+) would fit") as refused:

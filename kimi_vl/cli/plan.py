@@ -84,7 +84,7 @@ def plan_memory(
         settings=settings,
     )
     machine = this_machine()
-    ways = [_way(config, weights, demand, machine) for weights in _forms(folder, raw, config, machine)]
+    ways = [_way(config, weights, demand, machine) for weights in _forms(folder, raw, config)]
     if as_json:
         print(json.dumps(_as_dict(model, demand, machine, ways), ensure_ascii=False))
         return
@@ -95,7 +95,7 @@ def plan_memory(
         print(f"{way.weights.form}: {_verdict(way, demand, machine, ways)}")
 
 
-def _forms(folder: Path, raw: dict[str, Any], config: KimiVLConfig, machine: Machine) -> list[Weights]:
+def _forms(folder: Path, raw: dict[str, Any], config: KimiVLConfig) -> list[Weights]:
     """Those in which the model is here, or could be."""
     if is_quantized(raw, folder):
         return [int4_weights(stored_bytes(folder, config))]
