@@ -7,7 +7,6 @@ import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,11 +15,7 @@ from kimi_vl.engine.engine import Engine, EngineOptions
 from kimi_vl.engine.features import FeatureCache
 from kimi_vl.engine.model import EngineModel
 from tests.engines import LINE, answers, ask, noise, run, simple_answer
-
-
-def resident() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+from tests.memory import resident
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
