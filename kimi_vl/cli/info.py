@@ -46,7 +46,7 @@ def info(
     as_json: options.Json = False,
 ) -> None:
     """Show what a model is, and what it and pictures cost."""
-    sized = [*_measure(pictures or []), *(_parse_size(text) for text in sizes or [])]
+    sized = [*_measure(pictures or []), *(parse_size(text) for text in sizes or [])]
     calm_downloads()
     folder = resolve(model, ("config.json", _PICTURE_SETTINGS), revision=revision, offline=offline)
     config = read_config_file(folder / "config.json")
@@ -101,7 +101,11 @@ def _measure(paths: Sequence[str]) -> list[SizedPicture]:
     return [SizedPicture(path, load_picture(path).size) for path in paths]
 
 
-def _parse_size(text: str) -> SizedPicture:
+def parse_size(text: str) -> SizedPicture:
+    """``1920x1080``, width and height in pixels.
+
+    Raises ``ValueError`` if it is none.
+    """
     match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", text)
     if match is None:
         raise ValueError(f"--size {text} is no size: give width and height in pixels, such as 1920x1080")
