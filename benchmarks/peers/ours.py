@@ -14,11 +14,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kimi_vl.engine.backend import backend
+from kimi_vl.engine.layout import EMBEDDINGS
 from kimi_vl.engine.model import EngineModel
 from kimi_vl.engine.weights import FeedForwardWeights, Segment
 
 _KIMI_VL = (sys.executable, "-m", "kimi_vl.cli")
-_ENDS = "ends.safetensors"
 _SPREAD = 500.0  # random_gguf.py draws embeddings as much larger than other weights
 
 
@@ -40,17 +40,17 @@ def spread(folder: Path, target: Path) -> Path:
     """
     target.mkdir(parents=True, exist_ok=True)
     for file in folder.iterdir():
-        if file.name != _ENDS and not (target / file.name).exists():
+        if file.name != EMBEDDINGS and not (target / file.name).exists():
             (target / file.name).symlink_to(file.resolve())
-    if not (target / _ENDS).exists():
-        with safe_open(folder / _ENDS, "pt") as file:
+    if not (target / EMBEDDINGS).exists():
+        with safe_open(folder / EMBEDDINGS, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
             metadata = file.metadata()
         for name in tensors:
-            if "embed_tokens" in name and name.endswith("row_scale"):
+            if name.endswith("row_scale"):
                 tensors[name] *= _SPREAD
-        save_file(tensors, target / (_ENDS + ".partial"), metadata)
-        (target / (_ENDS + ".partial")).rename(target / _ENDS)
+        save_file(tensors, target / (EMBEDDINGS + ".partial"), metadata)
+        (target / (EMBEDDINGS + ".partial")).rename(target / EMBEDDINGS)
     return target
 
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kimi_vl.cli import options
-from kimi_vl.cli.info import in_bytes, parse_size
+from kimi_vl.cli.info import parse_size
 from kimi_vl.cli.progress import calm_downloads, waiting
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.engine.quiet import QUIET
+from kimi_vl.footprint import in_bytes
 from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
 
 if TYPE_CHECKING:

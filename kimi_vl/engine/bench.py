@@ -101,7 +101,8 @@ def figures(
     Raises: ``ValueError`` if the model is not in 4 bits.
     """
     begun = time.perf_counter() - _age()
-    options = EngineOptions(context=plan.context, most_running=plan.requests)
+    # answers of random tokens repeat themselves, and guessing ahead would make much of that
+    options = EngineOptions(context=plan.context, most_running=plan.requests, speculation=0)
     engine = Engine.from_pretrained(name, revision=revision, offline=offline, threads=threads, options=options)
     bench = _Bench(engine, plan)
     bench.first_token(bench.ids(1))
