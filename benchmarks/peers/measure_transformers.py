@@ -13,7 +13,7 @@ import statistics
 import time
 
 import torch
-from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, DynamicCache
 
 _PROMPT, _ANSWER, _REPEAT = 512, 16, 3
 
@@ -30,12 +30,13 @@ def main() -> None:
     ids = torch.randint(options.config["bos_token_id"], (1, _PROMPT + _ANSWER))
     prefill, decode = [], []
     for _ in range(1 + _REPEAT):
+        cache = DynamicCache(config=model.config)
         begun = time.perf_counter()
-        out = model(ids[:, :_PROMPT], use_cache=True, logits_to_keep=1)
+        model(ids[:, :_PROMPT], cache=cache, use_cache=True, logits_to_keep=1)
         prefill.append(time.perf_counter() - begun)
         begun = time.perf_counter()
         for n in range(_PROMPT, _PROMPT + _ANSWER):
-            out = model(ids[:, n : n + 1], past_key_values=out.past_key_values, use_cache=True)
+            model(ids[:, n : n + 1], cache=cache, use_cache=True)
         decode.append((time.perf_counter() - begun) / _ANSWER)
     # the first of each warms up
     print(json.dumps({"prefill": statistics.median(prefill[1:]), "decode": statistics.median(decode[1:])}))
