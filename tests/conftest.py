@@ -13,6 +13,10 @@ from torch import Tensor
 
 from kimi_vl.checkpoint import load_model, read_config
 from kimi_vl.config import KimiVLConfig
+from kimi_vl.engine.backend import backend
+from kimi_vl.engine.model import EngineModel
+from kimi_vl.engine.quantize import quantize
+from kimi_vl.hub import NANO
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.moe import Router
 
@@ -67,3 +71,16 @@ def golden() -> dict[str, Tensor]:
 def golden_model() -> KimiVLForConditionalGeneration:
     """Shared by all tests: none may change it."""
     return load_model(GOLDEN)
+
+
+@pytest.fixture(scope="session")
+def nano4_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nano in 4 bits."""
+    folder = tmp_path_factory.mktemp("quantised") / "nano4"
+    quantize(NANO, folder, backend())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nano4(nano4_folder: Path) -> EngineModel:
+    return EngineModel.from_folder(nano4_folder, backend())

@@ -184,6 +184,59 @@ def test_tensors_missing_left_over_or_of_a_wrong_size_are_named(tmp_path: Path, 
             EngineModel.from_folder(broken, backend())
 
 
+LAYER = "language_model.model.layers.1"
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value", "says"),
+    [
+        (1, f"{LAYER}.self_attn.q_proj.row_scale", torch.nan, "q_proj.row_scale is not finite: .* quantise again"),
+        (1, f"{LAYER}.mlp.experts.up_proj.row_scale", torch.inf, "up_proj.row_scale is not finite"),
+        (1, f"{LAYER}.mlp.experts.up_proj.row_scale", 0.0, "experts.up_proj is zero throughout: .* quantise again"),
+        (1, f"{LAYER}.mlp.gate.weight", torch.nan, "gate.weight is not finite"),
+        (None, "vision_tower.encoder.final_layernorm.weight", torch.inf, "final_layernorm.weight is not finite"),
+    ],
+)
+def test_broken_weights_are_named(
+    tmp_path: Path, folder: Path, file: int | None, name: str, value: float, says: str
+) -> None:
+    """All answers would be one token over and over, or noise."""
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    path = broken / (layout.VISION if file is None else layout.layer_file(file))
+    tensors = load_file(path)
+    if value == 0.0:
+        tensors[name].zero_()
+    else:
+        tensors[name].view(-1)[3] = value
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match=rf"{path.name}: .*{says}"):
+        EngineModel.from_folder(broken, backend())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        (f"{LAYER}.self_attn.o_proj.weight", torch.nan, "o_proj is not finite"),
+        (f"{LAYER}.mlp.experts.3.gate_proj.weight", torch.inf, "experts.gate_proj is not finite"),
+        (f"{LAYER}.mlp.gate.weight", torch.nan, "gate.weight is not finite"),
+        ("language_model.lm_head.weight", 0.0, "lm_head is zero throughout"),
+        ("multi_modal_projector.linear_1.bias", -torch.inf, "linear_1.bias is not finite"),
+    ],
+)
+def test_a_broken_checkpoint_is_not_quantised(tmp_path: Path, name: str, value: float, says: str) -> None:
+    model = KimiVL.from_pretrained("nano")
+    tensor = model.model.state_dict()[name]
+    if value == 0.0:
+        tensor.zero_()
+    else:
+        tensor.view(-1)[70] = value
+    model.save_pretrained(tmp_path / "broken")
+    with pytest.raises(ValueError, match=f"{says}: the checkpoint is broken"):
+        quantize(tmp_path / "broken", tmp_path / "target", backend())
+    assert not (tmp_path / "target").exists()
+
+
 def test_on_the_command_line(tmp_path: Path) -> None:
     done = run("quantize", "nano", str(tmp_path / "nano4"))
     assert done.returncode == 0, done.stderr

@@ -8,53 +8,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import weakref
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from kimi_vl.config import a3b
 from kimi_vl.model.vision import MoonViT
+from tests.memory import LivingStorage
 
 GRID = (64, 64)  # 896 x 896 pixels
 CONFIG = a3b().vision_config
 PATCHES = GRID[0] * GRID[1]
 BFLOAT16 = 2  # bytes
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "vision_memory.py"
-
-
-class LivingStorage(TorchDispatchMode):
-    """Counts the bytes of all tensors made while it is on, as they come and go."""
-
-    def __init__(self, known: Iterable[Tensor]) -> None:
-        super().__init__()
-        self.sizes = {tensor.untyped_storage()._cdata: 0 for tensor in known}
-        self.now = self.peak = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in self.sizes:
-                self.born(leaf.untyped_storage())
-        return out
-
-    def born(self, storage: torch.UntypedStorage) -> None:
-        self.sizes[storage._cdata] = storage.nbytes()
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self.died, storage._cdata)
-
-    def died(self, key: int) -> None:
-        self.now -= self.sizes.pop(key)
 
 
 def tower_in_bfloat16() -> MoonViT:

@@ -14,7 +14,7 @@ from kimi_vl.config import KimiVLConfig, TextConfig
 from kimi_vl.footprint import footprint
 
 METHOD = "kimi-vl-int4"
-VERSION = 1
+VERSION = 2
 VISION, ENDS = "vision.safetensors", "ends.safetensors"
 
 
@@ -83,8 +83,9 @@ def _attention(text: TextConfig) -> int:
         + _matrix(heads * text.qk_head_dim, width)
         + _matrix(rank + text.qk_rope_head_dim, width)
         + _matrix(width, heads * text.v_head_dim)
-        + _matrix(rank, text.qk_nope_head_dim, heads)
         + _matrix(text.v_head_dim, rank, heads)
+        + _matrix(rank, text.qk_nope_head_dim, heads)
+        + 2 * _matrix(text.qk_nope_head_dim, rank, heads)
     )
 
 

@@ -7,6 +7,7 @@ goes on at the layer where it stood. The layout is that of :mod:`kimi_vl.engine.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -64,7 +65,8 @@ def quantize(
     What an ended run had finished is taken up again, unless the source has changed since.
     ``on_parameters`` is called with parameters done and in all.
 
-    Raises: ``ValueError`` if ``source`` is no whole checkpoint, is quantised already, or ``target`` exists.
+    Raises: ``ValueError`` if ``source`` is no whole checkpoint, is quantised already, has a matrix of zeros or what is
+    not finite, or ``target`` exists.
     """
     if target.exists():
         raise ValueError(f"{target} exists: name another folder")
@@ -171,10 +173,15 @@ class _Maker:
 
     def keep(self, name: str, dtype: torch.dtype, kind: str) -> None:
         tensor = self.read(name).to(dtype).clone()
+        _check(name, tensor)
         self.tensors[name] = tensor
         self.note(kind, [tensor], tensor.numel())
 
     def put(self, name: str, matrix: Int4Matrix, kind: str, parameters: int, loss: Loss) -> None:
+        if not math.isfinite(loss.squared):
+            raise ValueError(f"{name} is not finite: the checkpoint is broken")
+        if parameters and not loss.squared:
+            raise ValueError(f"{name} is zero throughout: the checkpoint is broken")
         self.tensors |= {f"{name}.blocks": matrix.blocks, f"{name}.row_scale": matrix.row_scale}
         self.note(kind, [matrix.blocks, matrix.row_scale], parameters, loss)
 
@@ -196,10 +203,19 @@ class _Maker:
         text = config.text_config
         weights = self.read(f"{name}.weight").float().unflatten(0, (text.num_attention_heads, -1))
         key, mix = weights.split((text.qk_nope_head_dim, text.v_head_dim), dim=1)
-        for part, of_heads in (("key", key.transpose(1, 2)), ("mix", mix)):
-            encoded = [self.backend.encode(head.contiguous()) for head in of_heads]
-            loss = sum((loss for _, loss in encoded), Loss(0.0, 0.0))
-            self.put(f"{name}.{part}", stack([matrix for matrix, _ in encoded]), "attention", of_heads.numel(), loss)
+        self._heads(f"{name}.mix", mix, mix.numel())
+        flat = self._heads(f"{name}.key", key.transpose(1, 2), key.numel())
+        # the very weights that answers attend with, so that both ways give the same
+        upright = torch.stack([decode(head).T for head in flat])
+        first = self._heads(f"{name}.upright", upright, 0)
+        self._heads(f"{name}.upright.rest", upright - torch.stack([decode(head) for head in first]), 0)
+
+    def _heads(self, name: str, weights: Tensor, parameters: int) -> list[Int4Matrix]:
+        encoded = [self.backend.encode(head.contiguous()) for head in weights]
+        loss = sum((loss for _, loss in encoded), Loss(0.0, 0.0)) if parameters else Loss(0.0, 0.0)
+        matrices = [matrix for matrix, _ in encoded]
+        self.put(name, stack(matrices), "attention", parameters, loss)
+        return matrices
 
     def vocabulary(self, name: str, kind: str) -> None:
         """Two matrices: 4 bits, and 4 bits of what those leave over."""
@@ -215,10 +231,16 @@ class _Maker:
         self.put(f"{name}.rest", join(rests), kind, 0, Loss(0.0, 0.0))
 
 
+def _check(name: str, tensor: Tensor) -> None:
+    if not torch.linalg.vector_norm(tensor).isfinite():
+        raise ValueError(f"{name} is not finite: the checkpoint is broken")
+
+
 def _vision(checkpoint: Checkpoint) -> Made:
     tensors, report = {}, Kind()
     for name, tensor in checkpoint.read(n for n in checkpoint.shapes if not n.startswith("language_model.")):
         tensors[name] = tensor.to(torch.bfloat16).clone()
+        _check(name, tensors[name])
         report.add(Kind(tensor.numel(), tensors[name].nbytes))
     return tensors, {"vision (bfloat16)": report}
 

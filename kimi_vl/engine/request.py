@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from torch import Tensor
 
-from kimi_vl.engine.pages import PictureSpan
+from kimi_vl.engine.guess import Guesses
+from kimi_vl.engine.pages import Key, PictureSpan, page_keys
 from kimi_vl.processor import ModelInputs
-from kimi_vl.sampling import Drawn, SamplingParams, new_seed
-
-FinishReason = Literal["stop", "length", "cancelled"]
+from kimi_vl.sampling import Drawn, FinishReason, Sampler, SamplingParams, new_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,27 +41,54 @@ class Request:
         """That it will ever have in the cache: its last token is never read."""
         return len(self.prompt) + self.params.max_new_tokens - 1
 
+    @cached_property
+    def prompt_keys(self) -> list[Key]:
+        """Of the pages that the prompt fills."""
+        return page_keys(self.prompt, [picture.span for picture in self.pictures])
+
 
 def request_of(
     inputs: ModelInputs, params: SamplingParams, *, placeholder: int, merge_kernel_size: tuple[int, int]
 ) -> Request:
-    """A conversation as a request. ``placeholder`` is the id that stands for one merged patch."""
+    """A conversation as a request. ``placeholder`` is the id that stands for one merged patch.
+
+    Raises: ``ValueError`` if ``params`` do not suit the vocabulary or ask for several answers, its placeholders are not
+    those of its pictures, or an id is none of the tokenizer's.
+    """
+    params.check(inputs.vocab_size)
     prompt = inputs.input_ids.tolist()
+    if not prompt or not 0 <= min(prompt) <= max(prompt) < inputs.vocab_size:
+        raise ValueError(f"a prompt must be ids from 0 to {inputs.vocab_size - 1}, and at least one")
+    sizes = [h * w // math.prod(merge_kernel_size) for h, w in inputs.image_grid_hws.tolist()]
+    starts = _starts(prompt, sizes, placeholder)
     pictures = []
-    at = first_patch = 0
-    for h, w in inputs.image_grid_hws.tolist():
+    first_patch = 0
+    for start, tokens, (h, w) in zip(starts, sizes, inputs.image_grid_hws.tolist(), strict=True):
         assert inputs.pixel_values is not None
         pixel_values = inputs.pixel_values[first_patch : first_patch + h * w]
-        tokens = h * w // math.prod(merge_kernel_size)
-        start = prompt.index(placeholder, at)
         # The patches and how they lie are all that the tower sees of a picture, its preprocessing included.
         content = pixel_values.contiguous().numpy().data
         digest = hashlib.blake2b(content, digest_size=32, salt=f"{h}x{w}".encode())
         pictures.append(Picture(PictureSpan(start, tokens, digest.digest()), pixel_values, (h, w)))
         first_patch += h * w
-        at = start + tokens
     seed = new_seed() if params.seed is None else params.seed
     return Request(uuid.uuid4().hex, tuple(prompt), tuple(pictures), inputs.end_ids, params, seed)
+
+
+def _starts(prompt: list[int], sizes: list[int], placeholder: int) -> list[int]:
+    """Where the placeholders of each picture begin."""
+    places = [at for at, token in enumerate(prompt) if token == placeholder]
+    if len(places) != sum(sizes):
+        raise ValueError(f"the prompt has {len(places)} placeholders, but its pictures {sum(sizes)} tokens: {sizes}")
+    starts = []
+    first = 0
+    for number, tokens in enumerate(sizes, start=1):
+        start = places[first]
+        if places[first + tokens - 1] != start + tokens - 1:
+            raise ValueError(f"the {tokens} placeholders of picture {number} of {len(sizes)} do not lie together")
+        starts.append(start)
+        first += tokens
+    return starts
 
 
 @dataclass(eq=False)
@@ -70,10 +96,21 @@ class Running:
     """A request under way. Its tokens are those of the prompt and then those drawn."""
 
     request: Request
-    answer: list[int] = field(default_factory=list)
     cached: int = 0  # tokens whose latents are in its pages
     pages: list[int] = field(default_factory=list)
+    has_begun: bool = False
     reused: int = 0  # tokens that were found in the cache when it began
+    sampler: Sampler = field(init=False)
+    guesses: Guesses = field(init=False)
+
+    def __post_init__(self) -> None:
+        request = self.request
+        self.sampler = Sampler(request.prompt, request.end_ids, replace(request.params, seed=request.seed))
+        self.guesses = Guesses(request.prompt, request.most_tokens + 1)
+
+    @property
+    def answer(self) -> list[int]:
+        return self.sampler.answer
 
     @property
     def tokens(self) -> int:
@@ -90,5 +127,8 @@ class Progress:
 
     request: Request
     drawn: Drawn
-    finish: FinishReason | None
     reused: int
+
+    @property
+    def finish(self) -> FinishReason | None:
+        return self.drawn.finish

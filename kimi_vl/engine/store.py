@@ -8,9 +8,10 @@
     report.json                        bytes and errors by kind of tensor, and how near answers are if that was checked
 
 A matrix NAME is stored as ``NAME.blocks`` and ``NAME.row_scale`` (see :mod:`kimi_vl.engine.int4`), the experts of a
-layer as one stack. ``kv_b_proj`` is cut into heads: ``.key`` (its key rows, transposed) and ``.mix`` (its value rows).
-Embeddings and head are two matrices each, of which the second, ``NAME.rest``, holds in 4 bits what the first left
-over: 8.5 bits a weight. Norms, router and correction bias are float32 under their official names.
+layer as one stack. ``kv_b_proj`` is cut into heads: ``.mix`` (its value rows), ``.key`` (its key rows, transposed) and
+``.upright`` (``.key`` once more, not transposed). Embeddings, head and ``.upright`` are two matrices each, of which
+the second, ``NAME.rest``, holds in 4 bits what the first left over: 8.5 bits a weight. Norms, router and correction bias
+are float32 under their official names.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class DecoderWeights:
 def read_decoder(folder: Path, config: KimiVLConfig) -> DecoderWeights:
     """Reads all but the picture side.
 
-    Raises: ``ValueError`` naming the file for what is missing, left over or of a wrong size.
+    Raises: ``ValueError`` naming the file for what is missing, left over, of a wrong size, or no numbers.
     """
     layers = [read_layer(folder, config, index) for index in range(config.text_config.num_hidden_layers)]
     return DecoderWeights(layers, read_ends(folder, config))
@@ -88,16 +89,16 @@ def read_ends(folder: Path, config: KimiVLConfig) -> Ends:
     embed, head = f"{DECODER}.embed_tokens", "language_model.lm_head"
     with _File(folder / layout.ENDS) as file:
         return Ends(
-            embed=(file.matrix(embed, *size), file.matrix(f"{embed}.rest", *size)),
+            embed=file.pair(embed, *size),
             norm=file.floats(f"{DECODER}.norm.weight", text.hidden_size),
-            head=(file.matrix(head, *size), file.matrix(f"{head}.rest", *size)),
+            head=file.pair(head, *size),
         )
 
 
 def read_vision(folder: Path, config: KimiVLConfig) -> tuple[MoonViT, KimiVLMultiModalProjector]:
     """The picture side, in bfloat16, or float32 where the processor has no bfloat16.
 
-    Raises: ``ValueError`` naming the file for what is missing, left over or of a wrong size.
+    Raises: ``ValueError`` naming the file for what is missing, left over, of a wrong size, or no numbers.
     """
     with torch.device("meta"):
         modules = nn.ModuleDict(
@@ -123,8 +124,9 @@ def _attention(file: _File, prefix: str, text: TextConfig) -> LatentAttentionWei
         q=file.matrix(f"{attn}.q_proj", heads * text.qk_head_dim, width),
         latent=file.matrix(f"{attn}.kv_a_proj_with_mqa", rank + rope, width),
         o=file.matrix(f"{attn}.o_proj", width, heads * text.v_head_dim),
-        key=file.matrix(f"{attn}.kv_b_proj.key", rank, text.qk_nope_head_dim, heads),
         mix=file.matrix(f"{attn}.kv_b_proj.mix", text.v_head_dim, rank, heads),
+        key=file.matrix(f"{attn}.kv_b_proj.key", rank, text.qk_nope_head_dim, heads),
+        upright=file.pair(f"{attn}.kv_b_proj.upright", text.qk_nope_head_dim, rank, heads),
         eps=text.rms_norm_eps,
         latent_eps=KV_A_LAYERNORM_EPS,
     )
@@ -190,6 +192,8 @@ class _File:
             raise ValueError(f"{self._path}: {name} is missing")
         if tuple(tensor.shape) != shape or tensor.dtype != dtype:
             raise ValueError(f"{self._path}: {name} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)}")
+        if tensor.is_floating_point() and not torch.linalg.vector_norm(tensor).isfinite():
+            raise ValueError(f"{self._path}: {name} is not finite: the file is broken, quantise again")
         return tensor
 
     def floats(self, name: str, *shape: int) -> Tensor:
@@ -198,7 +202,13 @@ class _File:
     def matrix(self, name: str, rows: int, columns: int, *stack: int) -> Int4Matrix:
         r, c = -(-rows // BLOCK_ROWS), -(-columns // BLOCK_COLUMNS)
         blocks = self.take(f"{name}.blocks", torch.uint8, *stack, r, c, BLOCK_BYTES)
-        return Int4Matrix(blocks, self.take(f"{name}.row_scale", torch.float32, *stack, r * BLOCK_ROWS), rows, columns)
+        row_scale = self.take(f"{name}.row_scale", torch.float32, *stack, r * BLOCK_ROWS)
+        if not row_scale.any() and not name.endswith(".rest"):  # nothing may be left over
+            raise ValueError(f"{self._path}: {name} is zero throughout: the file is broken, quantise again")
+        return Int4Matrix(blocks, row_scale, rows, columns)
+
+    def pair(self, name: str, rows: int, columns: int, *stack: int) -> tuple[Int4Matrix, Int4Matrix]:
+        return self.matrix(name, rows, columns, *stack), self.matrix(f"{name}.rest", rows, columns, *stack)
 
 
 def _in_large_pages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,20 +4,29 @@
     python -m recipes.nano.evaluate emoji [--model FOLDER]
     python -m recipes.nano.evaluate tesseract [--count 1000]     the same lines, read by Tesseract 5
 
-Prints one JSON object: character error rate over all lines (edits / characters), or top-1 among 100 names.
+A FOLDER in 4 bits (kimi-vl quantize nano FOLDER) is run by the engine. Prints one JSON object: character error rate
+over all lines (edits / characters), or top-1 among 100 names.
 """
 
 import argparse
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from kimi_vl import KimiVL, KimiVLProcessor, Reply, SamplingParams
+from kimi_vl.engine.engine import Engine
+from kimi_vl.engine.model import EngineModel
+from kimi_vl.engine.pages import PAGE
+from kimi_vl.engine.store import is_quantized
+from kimi_vl.engine.weights import Segment
 from kimi_vl.generate import prefill
+from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
 from kimi_vl.model.attention import LatentCache
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.processor import ModelInputs
@@ -43,12 +52,12 @@ def heldout_lines(count: int) -> list[LineSample]:
     return [line_sample(SEED, index, "heldout") for index in range(count)]
 
 
-def character_error_rate(lines: Sequence[LineSample], read: Callable[[LineSample], str]) -> dict[str, float]:
+def character_error_rate(lines: Sequence[LineSample], said: Iterable[str]) -> dict[str, float]:
     """Edits over characters, of all lines together. White space is compared as single blanks."""
     edits = characters = right = 0
-    for line in lines:
-        said, wanted = " ".join(read(line).split()), " ".join(line.text.split())
-        distance = edit_distance(said, wanted)
+    for line, reading in zip(lines, said, strict=True):
+        wanted = " ".join(line.text.split())
+        distance = edit_distance(" ".join(reading.split()), wanted)
         edits += distance
         characters += len(wanted)
         right += distance == 0
@@ -60,27 +69,49 @@ def character_error_rate(lines: Sequence[LineSample], read: Callable[[LineSample
     }
 
 
-def nano_reader(model: KimiVL, processor: KimiVLProcessor) -> Callable[[LineSample], str]:
-    params = SamplingParams(max_new_tokens=96)
-
-    def read(line: LineSample) -> str:
-        parts = [{"type": "image", "image": line.image}, {"type": "text", "text": questions.READ[0]}]
-        return Reply(model, processor, [{"role": "user", "content": parts}], params).answer.text
-
-    return read
-
-
-def tesseract_reader(folder: Path) -> Callable[[LineSample], str]:
+def tesseract_says(lines: Sequence[LineSample]) -> Iterator[str]:
     """Tesseract told that the picture is one line, which is enlarged threefold: it likes capitals of 30 pixels."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "line.png"
+        for line in lines:
+            image = line.image
+            image.resize((3 * image.width, 3 * image.height)).save(path)
+            command = ["tesseract", str(path), "-", "--psm", "7", "-l", "eng"]
+            yield subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    def read(line: LineSample) -> str:
-        path = folder / "line.png"
-        image = line.image
-        image.resize((3 * image.width, 3 * image.height)).save(path)
-        command = ["tesseract", str(path), "-", "--psm", "7", "-l", "eng"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    return read
+# ---- nano, exact or in 4 bits ----
+
+
+def open_model(name: str) -> KimiVL | Engine:
+    folder = resolve(name, (*CONFIG_FILES, *WEIGHT_FILES))
+    return Engine.from_pretrained(folder) if is_quantized(folder) else KimiVL.from_pretrained(folder, dtype="float32")
+
+
+def asked(image: Image.Image, question: str, processor: KimiVLProcessor) -> ModelInputs:
+    return processor([{"role": "user", "content": [{"type": "image", "image": image}, question]}])
+
+
+def says(
+    model: KimiVL | Engine, processor: KimiVLProcessor, conversations: Iterable[ModelInputs], max_new_tokens: int
+) -> Iterator[str]:
+    """The greedy answers in order."""
+    params = SamplingParams(max_new_tokens=max_new_tokens)
+    if isinstance(model, KimiVL):
+        for inputs in conversations:
+            yield Reply(model, processor, inputs, params).answer.text
+        return
+    waiting = iter(conversations)
+    while together := list(islice(waiting, model.options.most_running)):
+        requests = [model.request(inputs, params) for inputs in together]
+        ids: dict[str, list[int]] = {request.id: [] for request in requests}
+        for request in requests:
+            model.add(request)
+        while model.busy:
+            for progress in model.step():
+                ids[progress.request.id].append(progress.drawn.id)
+        for request in requests:
+            yield processor.tokenizer.decode([i for i in ids[request.id] if i not in request.end_ids])
 
 
 @torch.inference_mode()
@@ -104,17 +135,41 @@ def name_log_likelihood(
     return scores
 
 
-def emoji_top1(model: KimiVL, processor: KimiVLProcessor) -> dict[str, float]:
+def name_log_likelihood_in_4_bits(
+    model: EngineModel, inputs: ModelInputs, names: Sequence[Sequence[int]]
+) -> list[float]:
+    """The same of a conversation with one picture."""
+    prompt = inputs.input_ids
+    pages = tuple(range(-(-(len(prompt) + max(map(len, names))) // PAGE)))
+    cache = model.new_cache(len(pages))
+    assert inputs.pixel_values is not None
+    h, w = inputs.image_grid_hws[0].tolist()
+    x = model.embed(prompt).clone()
+    x[prompt == model.config.media_placeholder_token_id] = model.image_features(inputs.pixel_values, (h, w))
+    after = model.logits(model.run(x, [Segment(pages, 0, len(prompt), True)], cache)[-1:].contiguous())
+    scores = []
+    for name in names:
+        ids = torch.tensor(list(name))
+        answer = Segment(pages, len(prompt), len(ids) - 1, False)
+        states = model.run(model.embed(ids[:-1]), [answer], cache)
+        logits = torch.cat((after, model.logits(states)))
+        scores.append(float(logits.log_softmax(-1)[torch.arange(len(ids)), ids].sum()))
+    return scores
+
+
+def emoji_top1(model: KimiVL | Engine, processor: KimiVLProcessor) -> dict[str, float]:
     """For each of 100 names, the held-out drawing: is its own name, with the end of turn, the likeliest?"""
     tokenizer = processor.tokenizer
     names = [[*tokenizer.encode(name), tokenizer.im_end_id] for name in EVAL_NAMES]
-    right = said = 0
-    for index, name in enumerate(EVAL_NAMES):
-        parts = [{"type": "image", "image": heldout_emoji(name)}, {"type": "text", "text": questions.NAME[0]}]
-        messages = [{"role": "user", "content": parts}]
-        scores = name_log_likelihood(model.model, processor(messages), names)
+    conversations = [asked(heldout_emoji(name), questions.NAME[0], processor) for name in EVAL_NAMES]
+    right = 0
+    for index, inputs in enumerate(conversations):
+        if isinstance(model, KimiVL):
+            scores = name_log_likelihood(model.model, inputs, names)
+        else:
+            scores = name_log_likelihood_in_4_bits(model.model, inputs, names)
         right += max(range(len(names)), key=scores.__getitem__) == index
-        said += Reply(model, processor, messages, SamplingParams(max_new_tokens=16)).answer.text == name
+    said = sum(text == name for text, name in zip(says(model, processor, conversations, 16), EVAL_NAMES, strict=True))
     return {"names": len(names), "top_1": right / len(names), "said_exactly": said / len(names)}
 
 
@@ -124,15 +179,17 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--count", type=int, default=1000)
     args = parser.parse_args()
-    if args.what == "tesseract":
-        with tempfile.TemporaryDirectory() as folder:
-            figures = character_error_rate(heldout_lines(args.count), tesseract_reader(Path(folder)))
+    if args.what == "emoji":
+        figures = emoji_top1(open_model(args.model), KimiVLProcessor.from_pretrained("nano"))
     else:
-        model, processor = KimiVL.from_pretrained(args.model), KimiVLProcessor.from_pretrained("nano")
-        if args.what == "lines":
-            figures = character_error_rate(heldout_lines(args.count), nano_reader(model, processor))
+        lines = heldout_lines(args.count)
+        if args.what == "tesseract":
+            said = tesseract_says(lines)
         else:
-            figures = emoji_top1(model, processor)
+            processor = KimiVLProcessor.from_pretrained("nano")
+            conversations = (asked(line.image, questions.READ[0], processor) for line in lines)
+            said = says(open_model(args.model), processor, conversations, max_new_tokens=96)
+        figures = character_error_rate(lines, said)
     print(json.dumps({"what": args.what, "model": args.model, **figures}))
 
 
