@@ -8,10 +8,10 @@
     report.json                        bytes and errors by kind of tensor, and how near answers are if that was checked
 
 A matrix NAME is stored as ``NAME.blocks`` and ``NAME.row_scale`` (see :mod:`kimi_vl.engine.int4`), the experts of a
-layer as one stack. ``kv_b_proj`` is cut into heads: ``.mix`` (its value rows), ``.key`` (its key rows, transposed) and
-``.upright`` (``.key`` once more, not transposed). Embeddings, head and ``.upright`` are two matrices each, of which
-the second, ``NAME.rest``, holds in 4 bits what the first left over: 8.5 bits a weight. Norms, router and correction bias
-are float32 under their official names.
+layer as one stack. ``kv_b_proj`` is cut into heads: ``.mix`` (its value rows), ``.key`` (its key rows, transposed)
+and ``.upright`` (``.key`` once more, not transposed). Embeddings, head and ``.upright`` are two matrices each, of
+which the second, ``NAME.rest``, holds in 4 bits what the first left over: 8.5 bits a weight. Norms, router and
+correction bias are float32 under their official names.
 """
 
 from __future__ import annotations
