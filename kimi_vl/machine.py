@@ -1,4 +1,4 @@
-"""What this machine has to give: memory that is free, cores, and which numbers it multiplies.
+"""What this machine has to give: memory that is free, and cores.
 
 In: what Linux tells in /proc and /sys, a container's limits included; elsewhere what the standard library knows. Out:
 :class:`Machine`. Imports no library.
@@ -18,7 +18,6 @@ class Machine:
     memory: int | None  # bytes that this process could ever have; None where the system does not say
     available: int | None  # bytes that it can still get without anybody being swapped out or killed
     cores: int
-    multiplies_bfloat16: bool  # without emulation
 
     def holds(self, count: int) -> bool:
         """Whether so many bytes are available, or may be for all that is known."""
@@ -35,7 +34,7 @@ def this_machine(root: Path = Path("/")) -> Machine:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for quota in _core_limits(root):
         cores = min(cores, max(math.floor(quota), 1))
-    return Machine(memory, available, cores, " avx512_bf16" in _text(root / "proc/cpuinfo"))
+    return Machine(memory, available, cores)
 
 
 def _meminfo(root: Path) -> tuple[int | None, int | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,3 +38,22 @@ class LivingStorage(TorchDispatchMode):
 
     def died(self, key: int) -> None:
         self.now -= self.sizes.pop(key)
+
+
+def resident() -> int:
+    """Bytes of this process; Linux only, as the next two."""
+    return _status("VmRSS")
+
+
+def peak() -> int:
+    """The most that it had since :func:`forget_peak`."""
+    return _status("VmHWM")
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))

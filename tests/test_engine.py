@@ -338,6 +338,7 @@ def test_keys_depend_on_all_that_came_before_and_on_every_picture() -> None:
     assert other[0] == keys[0] and other[1] != keys[1] and other[2] != keys[2]
     assert page_keys(ids, [replace(span, start=71)])[1] != keys[1]
     assert page_keys(ids[:-8], [span]) == keys
+    assert page_keys(ids, [span], keys[:2]) == keys
 
 
 def test_the_longest_unused_page_goes_first() -> None:

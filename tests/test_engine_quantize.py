@@ -157,7 +157,7 @@ def test_sizes_that_fill_no_block_work(tmp_path: Path) -> None:
     assert float((found - wanted).norm() / wanted.norm()) < 0.5
 
 
-@pytest.mark.parametrize("missing", ["layer-01.safetensors", "ends.safetensors", "vision.safetensors"])
+@pytest.mark.parametrize("missing", ["layer-01.safetensors", "head.safetensors", "vision.safetensors"])
 def test_a_missing_file_is_named(tmp_path: Path, folder: Path, missing: str) -> None:
     shutil.copytree(folder, tmp_path / "broken")
     (tmp_path / "broken" / missing).unlink()
@@ -243,7 +243,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[-1].split()[0] == "together" and any(line.startswith("experts ") for line in lines)
     config = json.loads((tmp_path / "nano4" / "config.json").read_text())
-    assert config["quantization_config"] == {"quant_method": "kimi-vl-int4", "version": 1}
+    assert config["quantization_config"] == {"quant_method": "kimi-vl-int4", "version": 2}
     picture = str(Path(__file__).parents[1] / "docs" / "line.png")
     asked = run("ask", picture, "Read the text.", "--model", str(tmp_path / "nano4"))
     assert asked.returncode == 0, asked.stderr

@@ -94,6 +94,10 @@ def _measure(paths: Sequence[str]) -> list[SizedPicture]:
 
 
 def parse_size(text: str) -> SizedPicture:
+    """``1920x1080``, width and height in pixels.
+
+    Raises ``ValueError`` if it is none.
+    """
     match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", text)
     if match is None:
         raise ValueError(f"--size {text} is no size: give width and height in pixels, such as 1920x1080")

@@ -84,7 +84,7 @@ def plan_memory(
         settings=settings,
     )
     machine = this_machine()
-    ways = [_way(config, weights, demand, machine) for weights in _forms(folder, raw, config, machine)]
+    ways = [_way(config, weights, demand, machine) for weights in _forms(folder, raw, config)]
     if as_json:
         print(json.dumps(_as_dict(model, demand, machine, ways), ensure_ascii=False))
         return
@@ -95,11 +95,11 @@ def plan_memory(
         print(f"{way.weights.form}: {_verdict(way, demand, machine, ways)}")
 
 
-def _forms(folder: Path, raw: dict[str, Any], config: KimiVLConfig, machine: Machine) -> list[Weights]:
+def _forms(folder: Path, raw: dict[str, Any], config: KimiVLConfig) -> list[Weights]:
     """Those in which the model is here, or could be."""
     if is_quantized(raw, folder):
-        return [int4_weights(config, stored_bytes(folder, config), machine)]
-    int4 = int4_weights(config, planned_bytes(config), machine)
+        return [int4_weights(stored_bytes(folder, config))]
+    int4 = int4_weights(planned_bytes(config))
     return [int4, *(exact_weights(config, form) for form in ("bfloat16", "float32"))]
 
 

@@ -192,7 +192,7 @@ def _engine_features(folder: Path, original: Checkpoint, prompts: Sequence[Promp
         return []
     nothing = Int4Matrix(torch.empty(0), torch.empty(0), 0, 0)
     no_decoder = store.DecoderWeights([], store.Ends((nothing, nothing), torch.empty(0), (nothing, nothing)))
-    model = EngineModel(original.config, no_decoder, *store.read_vision(folder, original.config), backend)
+    model = EngineModel(original.config, no_decoder, *store.read_vision(folder, original.config, backend), backend)
     features = []
     for prompt in with_pictures:
         assert prompt.pixel_values is not None

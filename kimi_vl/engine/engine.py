@@ -233,6 +233,6 @@ def _check_memory(name: str | Path, folder: Path, options: EngineOptions) -> Non
     config, machine = read_config(folder), this_machine()
     path = folder / "preprocessor_config.json"
     settings = ImageProcessorConfig.from_dict(read_json(path)) if path.exists() else ImageProcessorConfig()
-    weights = int4_weights(config, stored_bytes(folder, config), machine)
+    weights = int4_weights(stored_bytes(folder, config))
     limits = Limits(options.context, options.step_tokens, options.most_running, options.feature_tokens)
     check_start(name, config, weights, limits, settings, machine)

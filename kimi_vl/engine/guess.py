@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 # A token more makes a step of one longer by this share (docs/measured.md): it needs experts of its own.
-TOKEN_COST = 0.4
+TOKEN_COST = 0.45
 # Fewer equal tokens than this are chance.
 _LEAST_EQUAL = 3
 _MOST_EQUAL = 16

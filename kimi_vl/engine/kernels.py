@@ -119,13 +119,25 @@ class Kernels:
         outs = self._linear_padded(x, matrices, norm, eps)
         return [out[:, : m.rows] for out, m in zip(outs, matrices, strict=True)]
 
+    def linear_pair(self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix]) -> Tensor:
+        """x [T, D] times the sum of two matrices [rows, D]: [T, rows]."""
+        out = torch.empty(len(x), pair[0].row_scale.shape[-1])
+        self._linear_into([out, out], x, pair, None, 0.0)
+        return out[:, : pair[0].rows]
+
     def _linear_padded(
         self, x: Tensor, matrices: Sequence[Int4Matrix], norm: Tensor | None, eps: float
     ) -> list[Tensor]:
+        outs = [torch.empty(len(x), m.row_scale.shape[-1]) for m in matrices]
+        self._linear_into(outs, x, matrices, norm, eps)
+        return outs
+
+    def _linear_into(
+        self, outs: list[Tensor], x: Tensor, matrices: Sequence[Int4Matrix], norm: Tensor | None, eps: float
+    ) -> None:
         tokens, width = x.shape
         _check(x, torch.float32, tokens, width)
         assert all(m.columns == width and m.blocks.dim() == 3 for m in matrices)
-        outs = [torch.empty(tokens, m.row_scale.shape[-1]) for m in matrices]
         self._library.int4_linear(
             self._pool,
             _at(x),
@@ -137,7 +149,6 @@ class Kernels:
             ctypes.c_int(len(matrices)),
             (ctypes.c_void_p * len(outs))(*(out.data_ptr() for out in outs)),
         )
-        return outs
 
     def vocabulary(
         self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix], *, norm: Tensor, eps: float, exact: int

@@ -15,7 +15,7 @@ from kimi_vl.footprint import footprint
 
 METHOD = "kimi-vl-int4"
 VERSION = 2
-VISION, ENDS = "vision.safetensors", "ends.safetensors"
+VISION, EMBEDDINGS, HEAD = "vision.safetensors", "embeddings.safetensors", "head.safetensors"
 
 
 def layer_file(index: int) -> str:
@@ -39,10 +39,13 @@ def planned_bytes(config: KimiVLConfig) -> dict[str, int]:
     """What ``kimi-vl quantize`` will write: bytes of the tensors of each file."""
     text, counts = config.text_config, footprint(config)
     table = 2 * _matrix(text.vocab_size, text.hidden_size)
+    linear = _vision_matrices(config)
+    rest = counts.vision_tower + counts.projector - sum(rows * columns for rows, columns in linear)
     return {
-        VISION: 2 * (counts.vision_tower + counts.projector),
+        VISION: 2 * sum(_matrix(rows, columns) for rows, columns in linear) + 2 * rest,
+        EMBEDDINGS: table,
         **{layer_file(i): _attention(text) + _feed_forward(text, i) for i in range(text.num_hidden_layers)},
-        ENDS: 2 * table + _floats(text.hidden_size),
+        HEAD: table + _floats(text.hidden_size),
     }
 
 
@@ -74,6 +77,14 @@ def _matrix(rows: int, columns: int, stack: int = 1) -> int:
 
 def _floats(count: int) -> int:
     return 4 * count
+
+
+def _vision_matrices(config: KimiVLConfig) -> list[tuple[int, int]]:
+    """Rows and columns of each."""
+    vision = config.vision_config
+    width, inner, merged = vision.hidden_size, vision.intermediate_size, vision.merged_size
+    block = [(3 * width, width), (width, width), (inner, width), (width, inner)]
+    return [*(vision.num_hidden_layers * block), (merged, merged), (config.text_config.hidden_size, merged)]
 
 
 def _attention(text: TextConfig) -> int:

@@ -26,11 +26,14 @@ class PictureSpan:
     digest: bytes
 
 
-def page_keys(ids: Sequence[int], pictures: Sequence[PictureSpan]) -> list[Key]:
-    """The keys of all full pages of a sequence, first page first. 256 bits each."""
-    keys: list[Key] = []
-    key = b""
-    for start in range(0, len(ids) - PAGE + 1, PAGE):
+def page_keys(ids: Sequence[int], pictures: Sequence[PictureSpan], known: Sequence[Key] = ()) -> list[Key]:
+    """The keys of all full pages of a sequence, first page first. 256 bits each.
+
+    ``known`` are those of its first pages, which are not made again.
+    """
+    keys = list(known)
+    key = keys[-1] if keys else b""
+    for start in range(len(keys) * PAGE, len(ids) - PAGE + 1, PAGE):
         digest = hashlib.blake2b(key, digest_size=32)
         digest.update(b"".join(i.to_bytes(4, "little") for i in ids[start : start + PAGE]))
         for picture in pictures:

@@ -16,7 +16,6 @@ from kimi_vl.config import KimiVLConfig, MoonViTConfig, TextConfig
 from kimi_vl.engine.layout import VISION
 from kimi_vl.engine.pages import PAGE
 from kimi_vl.footprint import BYTES_PER_PARAMETER, footprint
-from kimi_vl.machine import Machine
 from kimi_vl.patches import ImageProcessorConfig, PatchGrid, plan_grid
 
 # Python, torch and the native library when they have begun to work.
@@ -63,15 +62,9 @@ class Weights:
     number: int  # bytes of one number within MoonViT
 
 
-def int4_weights(config: KimiVLConfig, files: Mapping[str, int], machine: Machine) -> Weights:
+def int4_weights(files: Mapping[str, int]) -> Weights:
     """``files``: what each file of the 4-bit folder holds; see :mod:`kimi_vl.engine.layout`."""
-    counts, number = footprint(config), 2 if machine.multiplies_bfloat16 else 4
-    return Weights(
-        form="int4",
-        decoder=sum(files.values()) - files[VISION],
-        pictures=number * (counts.vision_tower + counts.projector),
-        number=number,
-    )
+    return Weights(form="int4", decoder=sum(files.values()) - files[VISION], pictures=files[VISION], number=4)
 
 
 def exact_weights(config: KimiVLConfig, form: str) -> Weights:

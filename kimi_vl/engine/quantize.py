@@ -11,6 +11,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,10 @@ def quantize(
         path = unfinished / name
         if not path.exists():
             tensors, kinds = make()
-            partial = path.with_suffix(".partial")
-            save_file(tensors, partial, metadata={"report": json.dumps({k: asdict(v) for k, v in kinds.items()})})
-            partial.chmod(0o644)  # the library makes it for its owner alone
-            partial.replace(path)
+            half = path.with_suffix(".partial")
+            save_file(tensors, half, metadata={"report": json.dumps({k: asdict(v) for k, v in kinds.items()})})
+            half.chmod(0o644)  # the library makes it for its owner alone
+            half.replace(path)
         for kind, part in read_report(path).items():
             report.setdefault(kind, Kind()).add(part)
             done += part.parameters
@@ -149,11 +150,13 @@ Made = tuple[dict[str, Tensor], Report]
 
 def _files(checkpoint: Checkpoint, backend: Backend) -> dict[str, Callable[[], Made]]:
     """Every file of the folder, with the function that makes it."""
-    files: dict[str, Callable[[], Made]] = {layout.VISION: lambda: _vision(checkpoint)}
-    for index in range(checkpoint.config.text_config.num_hidden_layers):
-        files[layout.layer_file(index)] = lambda index=index: _layer(checkpoint, backend, index)  # type: ignore[misc]
-    files[layout.ENDS] = lambda: _ends(checkpoint, backend)
-    return files
+    layers = range(checkpoint.config.text_config.num_hidden_layers)
+    return {
+        layout.VISION: lambda: _vision(checkpoint, backend),
+        layout.EMBEDDINGS: lambda: _embeddings(checkpoint, backend),
+        **{layout.layer_file(index): partial(_layer, checkpoint, backend, index) for index in layers},
+        layout.HEAD: lambda: _head(checkpoint, backend),
+    }
 
 
 class _Maker:
@@ -217,7 +220,7 @@ class _Maker:
         self.put(name, stack(matrices), "attention", parameters, loss)
         return matrices
 
-    def vocabulary(self, name: str, kind: str) -> None:
+    def pair(self, name: str, kind: str) -> None:
         """Two matrices: 4 bits, and 4 bits of what those leave over."""
         weights = self.read(f"{name}.weight")
         firsts, rests, loss = [], [], Loss(0.0, 0.0)
@@ -236,13 +239,16 @@ def _check(name: str, tensor: Tensor) -> None:
         raise ValueError(f"{name} is not finite: the checkpoint is broken")
 
 
-def _vision(checkpoint: Checkpoint) -> Made:
-    tensors, report = {}, Kind()
-    for name, tensor in checkpoint.read(n for n in checkpoint.shapes if not n.startswith("language_model.")):
-        tensors[name] = tensor.to(torch.bfloat16).clone()
-        _check(name, tensors[name])
-        report.add(Kind(tensor.numel(), tensors[name].nbytes))
-    return tensors, {"vision (bfloat16)": report}
+def _vision(checkpoint: Checkpoint, backend: Backend) -> Made:
+    maker = _Maker(checkpoint, backend)
+    for name, shape in checkpoint.shapes.items():
+        if name.startswith("language_model."):
+            continue
+        if len(shape) == 2:
+            maker.pair(name.removesuffix(".weight"), "vision (twice 4 bits)")
+        else:
+            maker.keep(name, torch.bfloat16, "vision, the rest (bfloat16)")
+    return maker.tensors, maker.report
 
 
 def _layer(checkpoint: Checkpoint, backend: Backend, index: int) -> Made:
@@ -269,9 +275,14 @@ def _layer(checkpoint: Checkpoint, backend: Backend, index: int) -> Made:
     return maker.tensors, maker.report
 
 
-def _ends(checkpoint: Checkpoint, backend: Backend) -> Made:
+def _embeddings(checkpoint: Checkpoint, backend: Backend) -> Made:
     maker = _Maker(checkpoint, backend)
-    maker.vocabulary(f"{store.DECODER}.embed_tokens", "embeddings (twice 4 bits)")
+    maker.pair(f"{store.DECODER}.embed_tokens", "embeddings (twice 4 bits)")
+    return maker.tensors, maker.report
+
+
+def _head(checkpoint: Checkpoint, backend: Backend) -> Made:
+    maker = _Maker(checkpoint, backend)
     maker.keep(f"{store.DECODER}.norm.weight", torch.float32, "norms and routers (float32)")
-    maker.vocabulary("language_model.lm_head", "head (twice 4 bits)")
+    maker.pair("language_model.lm_head", "head (twice 4 bits)")
     return maker.tensors, maker.report

@@ -46,6 +46,10 @@ class Reference:
             x = rms_norm(x, norm, eps)
         return [times(x, m) for m in matrices]
 
+    def linear_pair(self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix]) -> Tensor:
+        first, rest = self.linear(x, pair)
+        return first + rest
+
     def vocabulary(
         self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix], *, norm: Tensor, eps: float, exact: int
     ) -> Tensor:

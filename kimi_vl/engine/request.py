@@ -6,12 +6,11 @@ import hashlib
 import math
 import uuid
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 from torch import Tensor
 
 from kimi_vl.engine.guess import Guesses
-from kimi_vl.engine.pages import Key, PictureSpan, page_keys
+from kimi_vl.engine.pages import PAGE, Key, PictureSpan, page_keys
 from kimi_vl.processor import ModelInputs
 from kimi_vl.sampling import Drawn, FinishReason, Sampler, SamplingParams, new_seed
 
@@ -40,11 +39,6 @@ class Request:
     def most_tokens(self) -> int:
         """That it will ever have in the cache: its last token is never read."""
         return len(self.prompt) + self.params.max_new_tokens - 1
-
-    @cached_property
-    def prompt_keys(self) -> list[Key]:
-        """Of the pages that the prompt fills."""
-        return page_keys(self.prompt, [picture.span for picture in self.pictures])
 
 
 def request_of(
@@ -98,6 +92,7 @@ class Running:
     request: Request
     cached: int = 0  # tokens whose latents are in its pages
     pages: list[int] = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)  # of its first full pages
     has_begun: bool = False
     reused: int = 0  # tokens that were found in the cache when it began
     sampler: Sampler = field(init=False)
@@ -119,6 +114,18 @@ class Running:
     @property
     def ids(self) -> list[int]:
         return [*self.request.prompt, *self.answer]
+
+    def keys_of(self, pages: int) -> list[Key]:
+        """The keys of its first pages, which are full. Each is made once, however often it is asked for."""
+        if len(self.keys) < pages:
+            spans = [picture.span for picture in self.request.pictures]
+            self.keys = page_keys(self.ids[: pages * PAGE], spans, self.keys)
+        return self.keys[:pages]
+
+    @property
+    def prompt_keys(self) -> list[Key]:
+        """Of the pages that the prompt fills."""
+        return self.keys_of(len(self.request.prompt) // PAGE)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from kimi_vl.engine.guess import FORCED_SHARE, how_many
-from kimi_vl.engine.pages import PAGE, PagePool, page_keys
+from kimi_vl.engine.pages import PAGE, PagePool
 from kimi_vl.engine.request import Request, Running
 
 
@@ -100,10 +100,7 @@ class Scheduler:
         running.cached += piece.tokens + right
         known = len(running.request.prompt) if self.deterministic else running.cached
         full = min(known, running.cached) // PAGE
-        keys = running.request.prompt_keys
-        if full > len(keys):
-            spans = [picture.span for picture in running.request.pictures]
-            keys = page_keys(running.ids[: full * PAGE], spans)
+        keys = running.keys_of(full)
         # Only the pages that this piece filled are new.
         for i in range(piece.start // PAGE, full):
             self.pool.name(running.pages[i], keys[i])
@@ -157,11 +154,10 @@ class Scheduler:
 
     def _is_being_read(self, running: Running) -> bool:
         """Whether another request will soon know the next page of this one's prompt."""
-        keys = running.request.prompt_keys
+        keys = running.prompt_keys
         next_page = len(self.pool.known(keys))
         return next_page < self._pages_to_take_over(running) and any(
-            other.cached // PAGE <= next_page
-            and other.request.prompt_keys[next_page : next_page + 1] == [keys[next_page]]
+            other.cached // PAGE <= next_page and other.prompt_keys[next_page : next_page + 1] == [keys[next_page]]
             for other in self.running
         )
 
@@ -173,7 +169,7 @@ class Scheduler:
         """Pages of an earlier request that began alike."""
         if running.pages:
             return
-        known = self.pool.known(running.request.prompt_keys[: self._pages_to_take_over(running)])
+        known = self.pool.known(running.prompt_keys[: self._pages_to_take_over(running)])
         self.pool.hold(known)
         running.pages = list(known)
         running.cached = len(known) * PAGE

@@ -327,6 +327,21 @@ void int4_share(const int4_matrix *w, share rows, const int8_rows *x, float *y, 
     }
 }
 
+static void add_share(const int4_matrix *w, share rows, const int8_rows *x, float *y, int64_t stride) {
+    float part[TILE * ROWS];
+    for (int64_t first = 0; first < x->tokens; first += TILE) {
+        int64_t some = x->tokens - first < TILE ? x->tokens - first : TILE;
+        for (int64_t b = rows.from; b < rows.to; b++) {
+            int4_times_int8(w, b, x, first, some, part, ROWS);
+            for (int64_t m = 0; m < some; m++)
+                for (int r = 0; r < ROWS; r += LANES) {
+                    float *to = y + (first + m) * stride + b * ROWS + r;
+                    store(to, load(to) + load(part + m * ROWS + r));
+                }
+        }
+    }
+}
+
 typedef struct {
     pool *p;
     const float *x, *norm;
@@ -371,7 +386,11 @@ static void linear_work(void *context, int thread, int threads) {
     quantize_input(&j->in, 0, thread, threads);
     for (int i = 0; i < j->matrix_count; i++) {
         const int4_matrix *w = j->matrices + i;
-        int4_share(w, share_of(w->rows / ROWS, thread, threads), &j->in.x8, j->ys[i], w->rows);
+        share mine = share_of(w->rows / ROWS, thread, threads);
+        if (i && j->ys[i] == j->ys[i - 1])
+            add_share(w, mine, &j->in.x8, j->ys[i], w->rows);
+        else
+            int4_share(w, mine, &j->in.x8, j->ys[i], w->rows);
     }
 }
 

@@ -75,7 +75,8 @@ int4_matrix int4_behind(int4_matrix w, int64_t n);
 // One thread's share of 16-row blocks for all tokens of x.
 void int4_share(const int4_matrix *w, share rows, const int8_rows *x, float *y, int64_t stride);
 
-// ys[i] [tokens, rows of matrix i] = x [tokens, count] (after RMSNorm, if there is a norm) times each matrix.
+// ys[i] [tokens, rows of matrix i] = x [tokens, count] (after RMSNorm, if there is a norm) times each matrix. One that
+// has the same ys as the matrix before it adds to that.
 void int4_linear(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
                  const int4_matrix *matrices, int matrix_count, float *const *ys);
 
