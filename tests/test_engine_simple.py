@@ -54,7 +54,12 @@ def test_two_hundred_mixed_requests_are_answered_as_by_simple_generation(
     """In any order, arriving while others are under way; one in ten is cancelled at any time (B9, B10, B11, B13)."""
     gave_way: list[Running] = []
     preempt = Scheduler._preempt
-    monkeypatch.setattr(Scheduler, "_preempt", lambda self, r: (gave_way.append(r), preempt(self, r)))
+
+    def noted(self: Scheduler, running: Running) -> None:
+        gave_way.append(running)
+        preempt(self, running)
+
+    monkeypatch.setattr(Scheduler, "_preempt", noted)
     r = random.Random(1)
     engine = Engine(nano4, options)
     coming = r.sample(simple, len(simple))
