@@ -10,19 +10,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "KimiVL", "KimiVLProcessor", "Reply", "SamplingParams"]
+__all__ = ["Answer", "Grammar", "KimiVL", "KimiVLProcessor", "Reply", "SamplingParams", "replies"]
 
 if TYPE_CHECKING:
-    from kimi_vl.answer import Answer, KimiVL, Reply
+    from kimi_vl.answer import Answer, KimiVL, Reply, replies
+    from kimi_vl.grammar import Grammar
     from kimi_vl.processor import KimiVLProcessor
     from kimi_vl.sampling import SamplingParams
 
 _ROOMS = {
     "Answer": "answer",
+    "Grammar": "grammar",
     "KimiVL": "answer",
     "KimiVLProcessor": "processor",
     "Reply": "answer",
     "SamplingParams": "sampling",
+    "replies": "answer",
 }
 
 

@@ -1,6 +1,6 @@
 """Conversations → answers: the public face of the package.
 
-    messages ─ KimiVLProcessor ─→ ids, patches ─ KimiVL.generate ─→ ids ─ StreamDecoder ─→ text
+    messages ─ KimiVLProcessor ─→ ids, patches ─ KimiVL.stream ─→ tokens ─ Transcript ─→ text
 
 :class:`KimiVL` is the exact model, one request at a time; :class:`kimi_vl.engine.engine.Engine` runs 4-bit weights,
 many requests at once. Both are :class:`Answering`.
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from kimi_vl.chat import Message
 from kimi_vl.checkpoint import DTYPES, load_model, save_model
@@ -21,10 +21,8 @@ from kimi_vl.generate import generate
 from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.processor import KimiVLProcessor, ModelInputs, check_fit
-from kimi_vl.sampling import SamplingParams
-from kimi_vl.tokenizer import StreamDecoder
-
-FinishReason = Literal["stop", "length"]
+from kimi_vl.sampling import Drawn, FinishReason, Sampler, SamplingParams
+from kimi_vl.transcript import Transcript
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,18 @@ class Timings:
 
 @dataclass(frozen=True)
 class Answer:
+    """What was said.
+
+    ``stop_string`` is the one that ended the text, which ends before it. ``logprobs`` are there if they were asked for:
+    every token that was drawn, as many as ``usage.completion_tokens``.
+    """
+
     text: str
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
+    stop_string: str | None = None
+    logprobs: tuple[Drawn, ...] | None = None
 
 
 class KimiVL:
@@ -101,30 +107,40 @@ class KimiVL:
         """Writes a folder that :meth:`from_pretrained` and the official classes read."""
         save_model(self.model, Path(folder))
 
-    def stream(self, inputs: ModelInputs, params: SamplingParams = SamplingParams()) -> Iterator[int]:
-        """Yields the answer's ids as they come, the end token included.
+    def stream(self, inputs: ModelInputs, params: SamplingParams = SamplingParams()) -> TokenStream:
+        """The answer's tokens as they come, the end token included.
 
         Raises: ``ValueError`` at once if prompt and answer exceed the context, or the ids are not this model's.
         """
         check_fit(self.config, inputs, params.max_new_tokens)
+        params.check(inputs.vocab_size)
         return generate(
             self.model,
             inputs.input_ids,
             pixel_values=inputs.pixel_values,
             image_grid_hws=inputs.image_grid_hws,
-            end_ids=inputs.end_ids,
-            params=params,
+            sampler=Sampler(inputs.input_ids.tolist(), inputs.end_ids, params),
         )
 
     def generate(self, inputs: ModelInputs, params: SamplingParams = SamplingParams()) -> list[int]:
-        """The answer's ids, the end token included."""
-        return list(self.stream(inputs, params))
+        """The answer's ids, the end token included; stop strings are not looked for."""
+        return [token.id for token in self.stream(inputs, params)]
+
+
+class TokenStream(Protocol):
+    """One answer's tokens as they come. Closed early, it costs no more."""
+
+    def __iter__(self) -> Iterator[Drawn]: ...
+
+    def __next__(self) -> Drawn: ...
+
+    def close(self) -> None: ...
 
 
 class Answering(Protocol):
-    """Whoever turns :class:`ModelInputs` into ids: :class:`KimiVL`, or :class:`kimi_vl.engine.engine.Engine`."""
+    """Whoever turns :class:`ModelInputs` into tokens: :class:`KimiVL`, or :class:`kimi_vl.engine.engine.Engine`."""
 
-    def stream(self, inputs: ModelInputs, params: SamplingParams) -> Iterator[int]: ...
+    def stream(self, inputs: ModelInputs, params: SamplingParams) -> TokenStream: ...
 
 
 class Reply:
@@ -142,12 +158,16 @@ class Reply:
         Raises: ``ValueError`` before the model runs.
         """
         self._inputs = messages if isinstance(messages, ModelInputs) else processor(messages)
-        self._ids = model.stream(self._inputs, params)
-        self._decoder = StreamDecoder(processor.tokenizer)
+        self._stream = model.stream(self._inputs, params)
+        self._transcript = Transcript(processor.tokenizer, params)
         self._prepared = self._first = time.perf_counter()
-        self._pieces: list[str] = []
-        self._count = 0
         self._answer: Answer | None = None
+        self._wants_logprobs = params.logprobs is not None
+
+    @property
+    def tokens(self) -> Sequence[Drawn]:
+        """All that were drawn so far, with their log-probabilities if those were asked for."""
+        return self._transcript.tokens
 
     @property
     def answer(self) -> Answer:
@@ -160,29 +180,43 @@ class Reply:
 
     def __iter__(self) -> Iterator[str]:
         """The pieces that have not been given yet: an iteration that was left goes on where it was."""
-        if self._answer is not None:
-            return
-        finish: FinishReason = "length"
-        for token in self._ids:
-            self._count += 1
-            self._first = time.perf_counter() if self._count == 1 else self._first
-            if token in self._inputs.end_ids:
-                finish = "stop"
-                break
-            if piece := self._decoder.push(token):
-                self._pieces.append(piece)
+        while self._answer is None:
+            token = next(self._stream, None)
+            if token is None:
+                raise RuntimeError("the request was cancelled before its answer was whole")
+            if not self._transcript.tokens:
+                self._first = time.perf_counter()
+            piece = self._transcript.push(token)
+            if (reason := self._transcript.finish_reason) is not None:
+                self._stream.close()
+                self._answer = self._finished(reason)
+            if piece:
                 yield piece
-        if rest := self._decoder.flush():
-            self._pieces.append(rest)
-        self._answer = Answer(
-            text="".join(self._pieces),
-            finish_reason=finish,
-            usage=Usage(self._inputs.text_tokens, self._inputs.image_tokens, self._count),
+
+    def _finished(self, reason: FinishReason) -> Answer:
+        return Answer(
+            text=self._transcript.text,
+            finish_reason=reason,
+            usage=Usage(self._inputs.text_tokens, self._inputs.image_tokens, len(self._transcript.tokens)),
             timings=Timings(
                 preparing=self._inputs.seconds,
                 first_token=self._first - self._prepared,
                 generating=time.perf_counter() - self._first,
             ),
+            stop_string=self._transcript.stop_string,
+            logprobs=tuple(self.tokens) if self._wants_logprobs else None,
         )
-        if rest:
-            yield rest
+
+
+def replies(
+    model: Answering,
+    processor: KimiVLProcessor,
+    messages: Sequence[Mapping[str, Any] | Message] | ModelInputs,
+    params: SamplingParams = SamplingParams(),
+) -> list[Reply]:
+    """``params.n`` answers to one prompt. An engine reads it once and gives them side by side, whichever is iterated.
+
+    Raises: ``ValueError`` before the model runs.
+    """
+    inputs = messages if isinstance(messages, ModelInputs) else processor(messages)
+    return [Reply(model, processor, inputs, each) for each in params.each()]

@@ -29,7 +29,13 @@ SHARD_BYTES = 5 * 10**9
 _INDEX = "model.safetensors.index.json"
 # In every official layer, and recomputed from the config instead.
 _IGNORED = re.compile(r"\.rotary_emb\.inv_freq$")
-_DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+_DTYPE_NAMES = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int32: "I32",
+    torch.int64: "I64",
+}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -92,7 +98,7 @@ def load_model(
     with torch.device("meta"):
         model = KimiVLForConditionalGeneration(checkpoint.config)
     for name, tensor in checkpoint.read(checkpoint.shapes):
-        place(model, name, tensor.to(device=device, dtype=_dtype_of(name, dtype)))
+        place(model, name, tensor.to(device=device, dtype=stored_dtype(name, dtype)))
     return model.eval()
 
 
@@ -140,7 +146,7 @@ def write_random_checkpoint(
     dtype = DTYPES[config.torch_dtype]
     with torch.device("meta"):
         wanted = KimiVLForConditionalGeneration(config).state_dict()
-    specs = {name: TensorSpec(tuple(t.shape), _dtype_of(name, dtype)) for name, t in wanted.items()}
+    specs = {name: TensorSpec(tuple(t.shape), stored_dtype(name, dtype)) for name, t in wanted.items()}
 
     def draw(name: str) -> Tensor:
         tensor = torch.empty(specs[name].shape, dtype=specs[name].dtype)
@@ -167,6 +173,7 @@ def write_checkpoint(
     *,
     shard_bytes: int = SHARD_BYTES,
     shards: int | None = None,
+    quantization_config: Mapping[str, Any] | None = None,
     on_tensor: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Writes ``config.json``, ``generation_config.json`` and the shards, asking for one tensor at a time."""
@@ -192,7 +199,8 @@ def write_checkpoint(
         ends = [text.eos_token_id, text.eos_token_id + 1]
         ids = {"bos_token_id": text.bos_token_id, "eos_token_id": ends, "pad_token_id": text.pad_token_id}
         _write_json(whole / "generation_config.json", ids)
-        _write_json(whole / "config.json", config.to_dict())
+        quantization = {} if quantization_config is None else {"quantization_config": quantization_config}
+        _write_json(whole / "config.json", config.to_dict() | quantization)
 
 
 @contextmanager
@@ -256,7 +264,8 @@ def _raw_bytes(tensor: Tensor, spec: TensorSpec) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def _dtype_of(name: str, dtype: torch.dtype) -> torch.dtype:
+def stored_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """That of a tensor in a checkpoint of ``dtype``."""
     return torch.float32 if name.endswith("e_score_correction_bias") else dtype
 
 

@@ -60,6 +60,14 @@ def footprint(config: KimiVLConfig) -> Footprint:
     )
 
 
+def in_bytes(count: int) -> str:
+    """``32.8 GB``; decimal units, as disks and pages of models have them."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
 def _attention(text: TextConfig) -> int:
     heads, width, rank = text.num_attention_heads, text.hidden_size, text.kv_lora_rank
     q_proj = width * heads * text.qk_head_dim

@@ -5,14 +5,14 @@ Simple and exact: the measure that any faster engine is held against. Knows noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
 
 from kimi_vl.model.attention import LatentCache
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
-from kimi_vl.sampling import SamplingParams, draw, new_seed
+from kimi_vl.sampling import Drawn, Sampler
 
 # A long prompt passes the decoder in pieces, so that memory for attention grows with its length only.
 PREFILL_CHUNK = 1024
@@ -55,10 +55,9 @@ def generate(
     *,
     pixel_values: Tensor | None,
     image_grid_hws: Tensor,
-    end_ids: Sequence[int],
-    params: SamplingParams,
-) -> Iterator[int]:
-    """Yields the answer's ids as they come; the last is one of ``end_ids`` if the model stopped by itself.
+    sampler: Sampler,
+) -> Generator[Drawn]:
+    """Yields the answer's tokens as they come; the last has a ``finish``.
 
     Args:
         input_ids: [T] the prompt, with placeholders.
@@ -66,14 +65,10 @@ def generate(
         image_grid_hws: [N, 2] the pictures' patches down and across.
     """
     cache = LatentCache(model.config.text_config, dtype=model.dtype, device=model.device)
-    seed = new_seed() if params.seed is None else params.seed
-    prompt: list[int] = input_ids.tolist()
-    answer: list[int] = []
     logits = prefill(model, input_ids, cache, pixel_values=pixel_values, image_grid_hws=image_grid_hws)
     while True:
-        token = draw(logits.float().cpu(), prompt, answer, params, seed).id
-        answer.append(token)
+        token = sampler.draw(logits.float().cpu())
         yield token
-        if token in end_ids or len(answer) == params.max_new_tokens:
+        if token.finish is not None:
             return
-        logits = decode_step(model, token, cache)
+        logits = decode_step(model, token.id, cache)

@@ -2,7 +2,8 @@
 
 In: an RGB ``PIL.Image.Image``. Out: pixel values (L, 3, P, P) float32 and the :class:`PatchGrid` (L = h * w
 patches of P x P pixels, in raster order). Knows nothing of files, text or the model. The steps and their
-order are those of the official ``KimiVLImageProcessor``, with which the released weights were trained.
+order are those of the official ``KimiVLImageProcessor``, with which the released weights were trained. Libraries are
+imported when the first picture is cut: a grid is planned without them.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from PIL import Image
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
 
 _FILE = "preprocessor_config.json"
 _OFFICIAL_CODE = "moonshotai/Kimi-VL-A3B-Instruct"
@@ -153,6 +154,10 @@ def patchify(image: Image.Image, config: ImageProcessorConfig) -> tuple[torch.Te
     that :func:`plan_grid` gives for ``image.size``, L = h * w. Raises ``ValueError`` as that does, or for
     another mode.
     """
+    import numpy as np
+    import torch
+    from PIL import Image
+
     if image.mode != "RGB":
         raise ValueError(f"patchify takes an RGB picture, not {image.mode}; load it with load_picture")
     grid = plan_grid(image.width, image.height, config)

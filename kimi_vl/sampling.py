@@ -10,10 +10,17 @@ import hashlib
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from kimi_vl.grammar import Grammar
+
+# "error": the grammar could not be followed further
+FinishReason = Literal["stop", "length", "error"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,9 @@ class SamplingParams:
     negative logits of all tokens seen in prompt or answer (arXiv 1909.05858); ``presence_penalty`` and
     ``frequency_penalty`` are taken off once and as often as a token stands in the answer. ``min_p`` keeps tokens of at
     least that share of the likeliest one's probability (arXiv 2407.01082). ``logprobs`` is how many of the likeliest
-    tokens are reported beside the one drawn.
+    tokens are reported beside the one drawn, 0 to 20; without it there are none. An answer ends before the first of
+    the ``stop`` strings. ``n`` is how many answers are given, each by a seed of its own (:meth:`each`). ``grammar`` is
+    what the answer must match (:class:`kimi_vl.grammar.Grammar`); it ends where nothing more can follow.
 
     Raises: ``ValueError`` naming the field.
     """
@@ -41,6 +50,8 @@ class SamplingParams:
     logprobs: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    n: int = 1
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         def demand(holds: bool, name: str, what: str) -> None:
@@ -58,7 +69,29 @@ class SamplingParams:
         demand(all(-100 <= bias <= 100 for bias in self.logit_bias.values()), "logit_bias", "from -100 to 100 each")
         demand(self.logprobs is None or 0 <= self.logprobs <= 20, "logprobs", "from 0 to 20")
         demand(self.seed is None or 0 <= self.seed < 2**63, "seed", "from 0 to 2^63 - 1")
-        demand(all(self.stop) and len(self.stop) <= 16, "stop", "at most 16 strings, none of them empty")
+        demand(1 <= self.n <= 128, "n", "from 1 to 128")
+        stop_is_good = not isinstance(self.stop, str) and all(self.stop) and len(self.stop) <= 16
+        demand(stop_is_good, "stop", "at most 16 strings, none of them empty")
+
+    def each(self) -> list[SamplingParams]:
+        """The parameters of each of the ``n`` answers, with its seed. The first has the seed of all."""
+        seed = new_seed() if self.seed is None else self.seed
+        return [replace(self, n=1, seed=seed if i == 0 else _mixed(f"{seed}, answer {i}")) for i in range(self.n)]
+
+    def check(self, vocab_size: int) -> None:
+        """Raises: ``ValueError`` if one answer of a model with so many ids cannot be drawn by these."""
+        if self.n != 1:
+            raise ValueError(
+                f"n is {self.n}, but this gives one answer: use kimi_vl.replies, or each of SamplingParams"
+            )
+        strangers = [i for i in self.logit_bias if not 0 <= i < vocab_size]
+        if strangers:
+            raise ValueError(f"logit_bias names id {strangers[0]}, outside the vocabulary, 0 to {vocab_size - 1}")
+        if self.grammar is not None and self.grammar.vocab_size != vocab_size:
+            raise ValueError(
+                f"the grammar was made for {self.grammar.vocab_size} ids, the model has {vocab_size}: "
+                "make it with the tokenizer of the same checkpoint"
+            )
 
 
 @dataclass(frozen=True)
@@ -69,16 +102,26 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One token; with log-probabilities (of the model, before temperature and cuts) if they were asked for."""
+    """One token; with log-probabilities if they were asked for, and why it is the last if it is.
+
+    Log-probabilities are the model's own, before bias, penalties, grammar, temperature and cuts, as vLLM gives them
+    (``raw_logprobs``): they say what the model thought, whatever it was then made to say.
+    """
 
     id: int
     logprob: float | None = None
     likeliest: tuple[TokenLogprob, ...] = ()
+    finish: FinishReason | None = None
 
 
 def new_seed() -> int:
     """For a request that names none."""
     return secrets.randbelow(2**63)
+
+
+def _mixed(text: str) -> int:
+    """63 bits that depend on all of ``text``."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def penalised(logits: Tensor, prompt: Sequence[int], answer: Sequence[int], params: SamplingParams) -> Tensor:
@@ -138,8 +181,7 @@ def draw(
         token = int(adjusted.argmax())
     else:
         # torch seeds from 32 bits alone, so all of ours are mixed into them
-        mixed = hashlib.blake2b(f"{seed}/{len(answer)}".encode(), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(mixed, "little") >> 1)
+        generator = torch.Generator().manual_seed(_mixed(f"{seed}/{len(answer)}"))
         token = int(torch.multinomial(probabilities(adjusted, params), 1, generator=generator))
     if params.logprobs is None:
         return Drawn(token)
@@ -147,3 +189,35 @@ def draw(
     top = logprobs.topk(params.logprobs)
     likeliest = (TokenLogprob(i, p) for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True))
     return Drawn(token, float(logprobs[token]), tuple(likeliest))
+
+
+class Sampler:
+    """One answer as it is drawn."""
+
+    def __init__(self, prompt: Sequence[int], end_ids: Sequence[int], params: SamplingParams) -> None:
+        self.answer: list[int] = []
+        self.seed = new_seed() if params.seed is None else params.seed
+        self._prompt = tuple(set(prompt))  # which tokens it has is all that matters, and it may be long
+        self._end_ids = end_ids
+        self._params = params
+        self._matcher = None if params.grammar is None else params.grammar.matcher()
+
+    def draw(self, logits: Tensor) -> Drawn:
+        """The next token, from logits [V] float32. None may follow one that has a ``finish``."""
+        allowed = None if self._matcher is None else self._matcher.allowed()
+        drawn = draw(logits, self._prompt, self.answer, self._params, self.seed, allowed)
+        self.answer.append(drawn.id)
+        if self._matcher is not None:
+            self._matcher.accept(drawn.id)
+        return replace(drawn, finish=self._finish())
+
+    def forced(self) -> list[int]:
+        """The tokens that most likely come next because the grammar leaves no other text; perhaps none."""
+        return [] if self._matcher is None else self._matcher.forced()
+
+    def _finish(self) -> FinishReason | None:
+        if self._matcher is not None and self._matcher.failed:
+            return "error"
+        if self.answer[-1] in self._end_ids or (self._matcher is not None and self._matcher.complete):
+            return "stop"
+        return "length" if len(self.answer) == self._params.max_new_tokens else None

@@ -178,8 +178,11 @@ class Tokenizer:
         Special tokens are left out, or written by name without ``skip_special``. Raises ``ValueError`` for an
         id outside the vocabulary.
         """
-        pieces = (self._token_bytes(token_id, skip_special) for token_id in ids)
-        return b"".join(pieces).decode("utf-8", "replace")
+        return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", "replace")
+
+    def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = True) -> bytes:
+        """The same before it is read as UTF-8: a token may hold a part of a character."""
+        return b"".join(self._token_bytes(token_id, skip_special) for token_id in ids)
 
     def _encode_ordinary(self, text: str) -> list[int]:
         ids: list[int] = []

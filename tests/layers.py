@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kimi_vl.engine.int4 import Int4Matrix, encode, stack
+from kimi_vl.engine.int4 import Int4Matrix, decode, encode, stack
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, SwiGLUWeights
 
 
@@ -29,6 +29,9 @@ def matrix(rows: int, columns: int) -> Int4Matrix:
 
 
 def attention_weights(s: Sizes) -> LatentAttentionWeights:
+    key = [matrix(s.rank, s.nope) for _ in range(s.heads)]
+    first = [encode(decode(head).T)[0] for head in key]
+    rest = [encode(decode(head).T - decode(part))[0] for head, part in zip(key, first, strict=True)]
     return LatentAttentionWeights(
         norm=torch.rand(s.hidden) + 0.5,
         latent_norm=torch.rand(s.rank) + 0.5,
@@ -36,8 +39,9 @@ def attention_weights(s: Sizes) -> LatentAttentionWeights:
         q=matrix(s.heads * (s.nope + s.rope), s.hidden),
         latent=matrix(s.rank + s.rope, s.hidden),
         o=matrix(s.hidden, s.heads * s.value),
-        key=stack([matrix(s.rank, s.nope) for _ in range(s.heads)]),
         mix=stack([matrix(s.value, s.rank) for _ in range(s.heads)]),
+        key=stack(key),
+        upright=(stack(first), stack(rest)),
         eps=1e-5,
         latent_eps=1e-6,
     )

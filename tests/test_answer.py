@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from kimi_vl import generate as generation
-from kimi_vl.answer import KimiVL, Reply
+from kimi_vl.answer import KimiVL, Reply, replies
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.patches import ImageProcessorConfig
 from kimi_vl.processor import KimiVLProcessor, ModelInputs
-from kimi_vl.sampling import SamplingParams, draw, probabilities
+from kimi_vl.sampling import Drawn, SamplingParams, draw, probabilities
 from kimi_vl.tokenizer import Tokenizer
 from tests.conftest import GOLDEN, GOLDEN_CONFIG, random_model
 
@@ -75,7 +76,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("params", [SamplingParams(max_new_tokens=12), SAMPLED, replace(SAMPLED, top_p=0.5)])
 def test_a_stream_is_the_answer(params: SamplingParams) -> None:
-    assert list(MODEL.stream(INPUTS, params)) == MODEL.generate(INPUTS, params)
+    assert [token.id for token in MODEL.stream(INPUTS, params)] == MODEL.generate(INPUTS, params)
     reply = Reply(MODEL, PROCESSOR, MESSAGES, params)
     pieces = list(reply)
     ids = [token for token in MODEL.generate(INPUTS, params) if token not in INPUTS.end_ids]
@@ -86,7 +87,7 @@ def test_a_stream_computes_no_more_than_is_taken(says: Any) -> None:
     computed = says([1, 2, 3, 4, 5])
     stream = MODEL.stream(INPUTS, SamplingParams(max_new_tokens=5))
     assert computed == []
-    assert [next(stream), next(stream)] == [1, 2]
+    assert [next(stream).id, next(stream).id] == [1, 2]
     assert computed == [1, 2]
 
 
@@ -199,16 +200,47 @@ def test_draws_come_as_often_as_they_are_likely() -> None:
         ("presence_penalty", 2.5),
         ("frequency_penalty", -3.0),
         ("logprobs", 21),
+        ("n", 0),
+        ("stop", "end"),
     ],
 )
 def test_wrong_parameters_are_named(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{field} must be .*, not {value}"):
+    with pytest.raises(ValueError, match=f"{field} must be .*, not {value!r}"):
         SamplingParams(**{field: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("params", [{"seed": 0}, {"seed": 2**63 - 1}, {"top_p": 1.0}, {"max_new_tokens": 1}])
 def test_the_outermost_parameters_work(params: dict[str, Any]) -> None:
     assert MODEL.generate(INPUTS, SamplingParams(**{"max_new_tokens": 2, "temperature": 0.7, **params}))
+
+
+def test_log_probabilities_are_the_models_own() -> None:
+    params = replace(SAMPLED, logprobs=3, repetition_penalty=1.5, logit_bias={7: 50.0}, top_k=5)
+    reply = Reply(MODEL, PROCESSOR, MESSAGES, params)
+    next(iter(reply))
+    assert reply.tokens and all(token.logprob is not None for token in reply.tokens)
+    tokens = reply.answer.logprobs
+    assert tokens is not None and len(tokens) == reply.answer.usage.completion_tokens
+    ids = torch.cat((INPUTS.input_ids, torch.tensor([token.id for token in tokens])))
+    with torch.inference_mode():
+        out = MODEL.model(ids, [len(ids)], pixel_values=INPUTS.pixel_values, image_grid_hws=INPUTS.image_grid_hws)
+    for token, row in zip(tokens, out.logits[len(INPUTS.input_ids) - 1 : -1].log_softmax(-1), strict=True):
+        assert token.logprob == pytest.approx(float(row[token.id]), abs=1e-3)
+        assert [other.logprob for other in token.likeliest] == pytest.approx(row.topk(3).values.tolist(), abs=1e-3)
+    assert Reply(MODEL, PROCESSOR, MESSAGES, SAMPLED).answer.logprobs is None
+
+
+def test_no_likeliest_may_be_asked_for() -> None:
+    token = draw(EXAMPLE.log(), [], [], SamplingParams(logprobs=0), seed=0)
+    assert token.logprob == pytest.approx(math.log(0.5)) and token.likeliest == ()
+
+
+def test_several_answers_are_those_of_their_seeds() -> None:
+    params = replace(SAMPLED, n=3)
+    texts = [TOKENIZER.decode(MODEL.generate(INPUTS, each)) for each in params.each()]
+    assert [reply.answer.text for reply in replies(MODEL, PROCESSOR, MESSAGES, params)] == texts
+    with pytest.raises(ValueError, match="n is 3"):
+        MODEL.stream(INPUTS, params)
 
 
 # --- ends and counts -------------------------------------------------------------------------------------------
@@ -241,6 +273,15 @@ def test_an_answer_that_is_cut_says_so(says: Any) -> None:
     assert len(computed) == 4
 
 
+def test_a_stop_string_ends_an_answer_and_is_told(says: Any) -> None:
+    computed = says([*TOKENIZER.encode("a cat, a dog"), TOKENIZER.im_end_id])
+    reply = Reply(MODEL, PROCESSOR, MESSAGES, SamplingParams(stop=(", a", "x")))
+    assert "".join(reply) == reply.answer.text == "a cat"
+    assert (reply.answer.finish_reason, reply.answer.stop_string) == ("stop", ", a")
+    assert TOKENIZER.decode(computed).endswith(", a")
+    assert reply.answer.usage.completion_tokens == len(computed)
+
+
 def test_usage_counts_words_and_pictures_apart(says: Any) -> None:
     says([5, 6, TOKENIZER.im_end_id])
     usage = Reply(MODEL, PROCESSOR, MESSAGES, SamplingParams(max_new_tokens=9)).answer.usage
@@ -258,13 +299,19 @@ def test_timings_are_parts_of_the_whole(says: Any) -> None:
 # --- a reply as it grows ---------------------------------------------------------------------------------------
 
 
+def said(ids: Sequence[int]) -> Generator[Drawn]:
+    """Tokens as a model would give them, the last one as an end."""
+    for place, token in enumerate(ids, start=1):
+        yield Drawn(token, finish="stop" if place == len(ids) else None)
+
+
 @given(ids=st.lists(st.integers(0, TOKENIZER.vocab_size - 1), min_size=1, max_size=30), taken=st.integers(0, 30))
 @settings(max_examples=40)
 def test_a_reply_may_be_left_and_taken_up(ids: list[int], taken: int) -> None:
     """Ids cut characters in two, so pieces come late; what was not iterated belongs to the answer too."""
     words = [token for token in ids if token not in TOKENIZER.end_ids]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(KimiVL, "stream", lambda *_: iter([*words, TOKENIZER.im_end_id]))
+        patch.setattr(KimiVL, "stream", lambda *_: said([*words, TOKENIZER.im_end_id]))
         reply = Reply(MODEL, PROCESSOR, [{"role": "user", "content": "?"}])
         first = [piece for _, piece in zip(range(taken), reply, strict=False)]
         rest = list(reply)

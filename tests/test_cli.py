@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -22,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from kimi_vl import checkpoint
@@ -72,8 +74,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     noise.save("whole.png")
     Path("cut.png").write_bytes(Path("whole.png").read_bytes()[:5000])
     Path("text.txt").write_text("no picture")
+    Path("list.json").write_text("[1]")
+    Path("bad.json").write_text('{"type": "colour"}')
+    Path("good.json").write_text('{"type": "integer", "minimum": 0, "maximum": 9}')
     _write_config(Path("a3b"), a3b().to_dict())
     _write_config(Path("llama"), {"model_type": "llama"})
+    _write_config(Path("other-4-bits"), a3b().to_dict() | {"quantization_config": {"quant_method": "awq"}})
     return tmp_path
 
 
@@ -104,6 +110,20 @@ BAD = {
     "ask what --seed -1": "seed",
     "ask what --max-new-tokens 0": "max_new_tokens must be at least 1",
     "ask what --max-new-tokens 200000": "exceed the context of 131072",
+    "ask what --top-k -1": "top_k must be 0",
+    "ask what --min-p 2": "min_p must be from 0 to 1",
+    "ask what --repetition-penalty 0": "repetition_penalty must be above 0",
+    "ask what --presence-penalty 3": "presence_penalty must be from -2 to 2",
+    "ask what --frequency-penalty nan": "frequency_penalty must be from -2 to 2",
+    "ask what --stop ''": "stop must be at most 16 strings, none of them empty",
+    "ask what --threads 0": "'--threads'",
+    "ask what --regex [a": "the regular expression '[a' cannot be followed: unclosed character class",
+    "ask what --choice ''": "a choice needs one or more texts",
+    "ask what --choice a --regex a": "give one of --json-schema, --regex and --choice",
+    "ask what --json-schema none.json": "--json-schema none.json cannot be read: No such file",
+    "ask what --json-schema text.txt": "--json-schema text.txt is no JSON",
+    "ask what --json-schema list.json": "the JSON schema must be an object",
+    "ask what --json-schema bad.json": "the JSON schema cannot be followed: Invalid type: colour",
     "ask what --dtype int3": "'float32', 'bfloat16', 'float16'",
     "ask what --device meta": "--device meta cannot be used here",
     "ask what --device toaster": "--device toaster cannot be used here",
@@ -114,6 +134,7 @@ BAD = {
     "ask what --model owner/name --offline": "owner/name is not on this machine",
     "ask what --loud": "No such option: --loud",
     "chat --top-p 2": "top_p",
+    "chat --top-k -1": "top_k",
     "chat --model nobody": "no model 'nobody'",
     "info": "Missing argument 'MODEL'",
     "info nobody": "no model 'nobody'",
@@ -123,6 +144,14 @@ BAD = {
     "info nano --size 0x5": "has no pixels",
     "info nano --size 9999999x1": "under 512 patches",
     "info nano --picture text.txt": "text.txt: is no picture",
+    "plan": "Missing argument 'MODEL'",
+    "plan .": "config.json is missing",
+    "plan llama": "model_type is 'llama'",
+    "plan other-4-bits": "quantised in a way that is not known here",
+    "plan nano --context 0": "'--context'",
+    "plan nano --context 131073": "131,073 tokens is more than the 131,072",
+    "plan nano --pictures 16 --context 16384": "16 pictures of 1,024 tokens fill a context of 16,384",
+    "plan nano --size 9999999x1": "under 512 patches",
     "init new": "--preset (a3b or nano) or --config",
     "init new --preset huge": "'a3b', 'nano'",
     "init new --preset nano --config a3b/config.json": "either",
@@ -171,7 +200,8 @@ def test_help_info_and_early_mistakes_do_not_import_torch(folder: Path) -> None:
     code = """
 import sys
 from kimi_vl.cli import main
-for line in ("--help", "--version", "ask --help", "chat --help", "init --help", "info a3b", "ask none.png what"):
+early = ("info a3b", "plan a3b --size 9x9", "ask none.png what")
+for line in ("--help", "--version", "ask --help", "chat --help", "init --help", *early):
     try:
         main(line.split())
     except SystemExit:
@@ -188,7 +218,8 @@ for line in ("--help", "--version", "ask --help", "chat --help", "init --help", 
 def test_defaults_are_those_of_the_package(command: Callable[..., None]) -> None:
     offered = inspect.signature(command).parameters
     shared = [field.name for field in fields(SamplingParams) if field.name in offered]
-    assert {"max_new_tokens", "temperature", "top_p", "seed"} <= set(shared)
+    assert set(shared) == {field.name for field in fields(SamplingParams)} - {"n", "logit_bias", "logprobs", "grammar"}
+    shared.remove("stop")  # a list here, and a tuple there
     for name in shared:
         assert offered[name].default == getattr(SamplingParams(), name)
 
@@ -208,7 +239,7 @@ def test_ask_json_is_one_object(run: Run, folder: Path) -> None:
     both = run("ask", "red.png", "blue.jpg", "What?", "--json", *FEW)
     said = json.loads(one.out)
     assert one.err == ""
-    assert list(said) == ["model", "text", "finish_reason", "usage", "timings"]
+    assert list(said) == ["model", "text", "finish_reason", "stop_string", "usage", "timings"]
     assert said["model"] == "nano"
     assert said["finish_reason"] in ("stop", "length")
     assert set(said["timings"]) == {"preparing", "first_token", "generating"}
@@ -225,6 +256,34 @@ def test_ask_without_a_picture(run: Run, folder: Path) -> None:
     assert first["usage"]["image_tokens"] == 0
     longer = json.loads(run(*draw, "--system", "You are a very thorough proof-reader.").out)
     assert longer["usage"]["text_tokens"] != first["usage"]["text_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("--choice red --choice blue", "red|blue"),
+        ("--regex [0-9]{3}", "[0-9]{3}"),
+        ("--json-schema good.json", "[0-9]"),
+    ],
+)
+def test_ask_for_a_form(form: str, expected: str, run: Run, folder: Path) -> None:
+    ended = run("ask", "red.png", "Which?", *form.split(), "--temperature", "1")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.fullmatch(expected, ended.out.removesuffix("\n"))
+
+
+def test_threads_are_those_asked_for(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    assert run("ask", "Hello", "--threads", "3", *FEW).code == 0
+    assert asked == [3]
+
+
+def test_ask_stops_before_a_text(run: Run, folder: Path) -> None:
+    whole = json.loads(run("ask", "red.png", "What?", "--json", *FEW).out)["text"]
+    said = json.loads(run("ask", "red.png", "What?", "--json", *FEW, "--stop", "\n\n\n", "--stop", whole[1]).out)
+    assert said["text"] == whole.partition(whole[1])[0]
+    assert (said["finish_reason"], said["stop_string"]) == ("stop", whole[1])
 
 
 def test_ask_takes_dtype_and_what_is_no_utf8(run: Run, folder: Path) -> None:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from kimi_vl import KimiVLProcessor, Reply, SamplingParams
+from kimi_vl import KimiVLProcessor, Reply, SamplingParams, replies
+from kimi_vl.engine import scheduler
 from kimi_vl.engine.backend import backend
 from kimi_vl.engine.engine import Engine, EngineOptions
+from kimi_vl.engine.guess import Guesses
 from kimi_vl.engine.model import EngineModel
 from kimi_vl.engine.pages import PAGE, PagePool, PictureSpan, page_keys
 from kimi_vl.engine.quantize import quantize
 from kimi_vl.engine.request import Progress, Request
+from kimi_vl.engine.weights import Segment
 from kimi_vl.hub import NANO
+from kimi_vl.sampling import Drawn
 
 PROCESSOR = KimiVLProcessor.from_pretrained("nano")
 LINE = Image.open(Path(__file__).parents[1] / "docs" / "line.png")
@@ -78,11 +83,11 @@ def answers(engine: Engine, requests: list[Request]) -> dict[str, list[int]]:
 
 @pytest.fixture(scope="session")
 def alone(model: EngineModel) -> tuple[list[Request], dict[str, list[int]]]:
-    """Sixty requests, each answered by an engine of its own."""
+    """Sixty requests, each answered by an engine of its own, one token a step."""
     requests = [mixed_request(model, seed) for seed in range(60)]
     said: dict[str, list[int]] = {}
     for request in requests:
-        said |= answers(Engine(model, EngineOptions(context=2048)), [request])
+        said |= answers(Engine(model, EngineOptions(context=2048, speculation=0)), [request])
     return requests, said
 
 
@@ -104,6 +109,51 @@ def test_together_is_alone(
     order = random.Random(1).sample(requests, len(requests))
     assert answers(engine, order) == said
     assert engine.pages_free == engine.pages
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_guesses_right_or_wrong_change_no_answer(
+    model: EngineModel,
+    alone: tuple[list[Request], dict[str, list[int]]],
+    monkeypatch: pytest.MonkeyPatch,
+    deterministic: bool,
+) -> None:
+    requests, said = alone
+    by_prompt = {request.prompt: said[request.id] for request in requests}
+    r = random.Random(4)
+
+    def guess(self: Guesses, most: int) -> list[int]:
+        """What comes next indeed, but for a token here and there."""
+        prompt = next(p for p in by_prompt if p == tuple(self.ids[: len(p)]))
+        coming = by_prompt[prompt][len(self.ids) - len(prompt) :]
+        return [token if r.random() < 0.7 else r.randrange(4096) for token in coming[:most]]
+
+    monkeypatch.setattr(Guesses, "next", guess)
+    monkeypatch.setattr(scheduler, "how_many", lambda *_: 5)
+    engine = Engine(model, EngineOptions(context=640, deterministic=deterministic))
+    assert answers(engine, requests) == said
+    assert engine.pages_free == engine.pages
+
+
+def test_text_that_repeats_itself_takes_fewer_steps(model: EngineModel) -> None:
+    params = SamplingParams(
+        max_new_tokens=60, logprobs=2, logit_bias=dict.fromkeys(PROCESSOR.tokenizer.encode("a b"), 50.0)
+    )
+    request = ask(model, "Hello", params=params)
+
+    def run(speculation: int) -> tuple[list[Drawn], int]:
+        engine = Engine(model, EngineOptions(speculation=speculation))
+        engine.add(request)
+        drawn, steps = [], 0
+        while engine.busy:
+            drawn += [progress.drawn for progress in engine.step()]
+            steps += 1
+        return drawn, steps
+
+    one_by_one, steps = run(0)
+    guessed, fewer = run(8)
+    assert guessed == one_by_one and steps == 60
+    assert fewer < 30
 
 
 def test_a_cancelled_request_hurts_no_other(
@@ -157,6 +207,55 @@ def test_the_same_beginning_is_read_once(model: EngineModel) -> None:
     ]
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_several_answers_read_their_prompt_once(
+    model: EngineModel, monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    inputs = PROCESSOR([{"role": "user", "content": [{"type": "image", "image": LINE}, "word " * 150]}])
+    params = SamplingParams(max_new_tokens=20, temperature=1.0, seed=5, n=4)
+    alone = [Reply(Engine(model), PROCESSOR, inputs, each).answer.text for each in params.each()]
+    read = 0
+    run = EngineModel.run
+
+    def counting(self: EngineModel, x: Tensor, segments: Sequence[Segment], cache: Tensor) -> Tensor:
+        nonlocal read
+        read += sum(segment.tokens for segment in segments if segment.is_prompt)
+        return run(self, x, segments, cache)
+
+    monkeypatch.setattr(EngineModel, "run", counting)
+    engine = Engine(model, EngineOptions(step_tokens=100, deterministic=deterministic))
+    several = replies(engine, PROCESSOR, inputs, params)
+    assert [reply.answer.text for reply in reversed(several)] == alone[::-1]
+    assert len(set(alone)) == 4
+    prompt = len(inputs.input_ids)
+    # what fills no page is read by each
+    assert read == prompt + 3 * (prompt - (prompt - 1) // PAGE * PAGE)
+    assert engine.pages_free == engine.pages
+
+
+def test_one_answer_is_the_first_of_several() -> None:
+    params = SamplingParams(n=3, seed=11)
+    each = params.each()
+    assert each[0] == replace(params, n=1) and len({one.seed for one in each}) == 3
+    assert each == params.each()
+    unseeded = SamplingParams(n=2).each()
+    assert None not in {one.seed for one in unseeded} and unseeded[0].seed != unseeded[1].seed
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (SamplingParams(n=2), "n is 2, but this gives one answer"),
+        (SamplingParams(logit_bias={4096: 1.0}), "logit_bias names id 4096, outside the vocabulary, 0 to 4095"),
+    ],
+)
+def test_what_would_stop_the_others_is_refused(model: EngineModel, params: SamplingParams, message: str) -> None:
+    engine = Engine(model)
+    with pytest.raises(ValueError, match=message):
+        engine.stream(PROCESSOR([{"role": "user", "content": "Hello"}]), params)
+    assert not engine.busy
+
+
 def test_a_prompt_that_fills_its_pages_is_still_read_to_its_end(model: EngineModel) -> None:
     engine = Engine(model, EngineOptions(context=1024))
     params = SamplingParams(max_new_tokens=3)
@@ -181,8 +280,38 @@ def test_a_stream_that_is_left_frees_its_pages(model: EngineModel) -> None:
     stream = engine.stream(PROCESSOR([{"role": "user", "content": "Hello"}]), SamplingParams(max_new_tokens=50))
     next(stream)
     assert engine.pages_free < engine.pages
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert engine.pages_free == engine.pages and not engine.busy
+
+
+def test_streams_of_one_engine_may_be_read_in_any_order(model: EngineModel) -> None:
+    inputs = [PROCESSOR([{"role": "user", "content": text}]) for text in ("Hello", "What is this?")]
+    params = SamplingParams(max_new_tokens=12, temperature=1.0, seed=3)
+    alone = [list(Engine(model).stream(each, params)) for each in inputs]
+    engine = Engine(model)
+    first, second = (engine.stream(each, params) for each in inputs)
+    begun = [next(second), next(second)]
+    assert [list(first), begun + list(second)] == alone
+    assert not engine.busy
+
+
+def test_a_stop_string_cancels_the_request(model: EngineModel) -> None:
+    engine = Engine(model)
+    messages = [{"role": "user", "content": [{"type": "image", "image": LINE}, "Read the text."]}]
+    reply = Reply(engine, PROCESSOR, messages, SamplingParams(stop=("second", "xyz")))
+    assert "".join(reply) == reply.answer.text == "Turn left at the "
+    assert (reply.answer.finish_reason, reply.answer.stop_string) == ("stop", "second")
+    assert not engine.busy and engine.pages_free == engine.pages
+    whole = Reply(engine, PROCESSOR, messages).answer
+    assert reply.answer.usage.completion_tokens < whole.usage.completion_tokens
+
+
+def test_a_stream_that_is_let_go_is_cancelled(model: EngineModel) -> None:
+    engine = Engine(model)
+    stream = engine.stream(PROCESSOR([{"role": "user", "content": "Hello"}]))
+    assert engine.busy
+    del stream
+    assert not engine.busy
 
 
 def test_a_quantised_folder_answers_like_any_other(folder: Path) -> None:

@@ -126,6 +126,25 @@ def test_products_are_those_of_torch(
         assert torch.equal(found[i], torch.cat([each[i] for each in alone]))
 
 
+@every_native
+@pytest.mark.parametrize("rows", [40, 900])
+def test_the_likeliest_rows_are_exact(native: Kernels, rows: int) -> None:
+    torch.manual_seed(0)
+    weights, x, norm = torch.randn(rows, 200), torch.randn(5, 200), torch.rand(200) + 0.5
+    first, _ = int4.encode(weights)
+    rest, _ = int4.encode(weights - int4.decode(first))
+    found = native.vocabulary(x, (first, rest), norm=norm, eps=1e-5, exact=10)
+    assert off_by(found, REFERENCE.vocabulary(x, (first, rest), norm=norm, eps=1e-5, exact=10)) < 5e-3
+    alone = [native.vocabulary(row[None], (first, rest), norm=norm, eps=1e-5, exact=10) for row in x]
+    assert torch.equal(found, torch.cat(alone))
+    by_first, by_both = native.linear(x, [first, rest], norm=norm, eps=1e-5)
+    by_both = by_first + by_both
+    exact = found == by_both
+    assert exact.sum(1).tolist() == [min(rows, 160)] * 5 and torch.equal(found[~exact], by_first[~exact])
+    # the largest of all sums are among the exact ones
+    assert exact.gather(1, by_both.topk(5).indices).all()
+
+
 # --- experts -----------------------------------------------------------------------------------------------------
 
 

@@ -49,7 +49,7 @@ def test_a_picture_is_read_once(nano4: EngineModel) -> None:
 def test_a_second_turn_reads_what_is_new(nano4: EngineModel) -> None:
     """(C3) The picture and the first answer are there."""
     engine = Engine(nano4)
-    question = {"role": "user", "content": [{"image": A}, "What is this?"]}
+    question: dict[str, Any] = {"role": "user", "content": [{"image": A}, "What is this?"]}
     first = engine.request(PROCESSOR([question]), replace(PARAMS, max_new_tokens=60, logit_bias=NEVER_ENDS))
     said = [p.drawn.id for p in run(engine, first)[first.id]]
     talk: list[dict[str, Any]] = [question, {"role": "assistant", "content": PROCESSOR.tokenizer.decode(said)}]

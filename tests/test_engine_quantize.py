@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from kimi_vl import KimiVL
 from kimi_vl.checkpoint import Checkpoint, save_model
 from kimi_vl.config import nano
-from kimi_vl.engine import int4, store
+from kimi_vl.engine import int4, layout, store
 from kimi_vl.engine import quantize as quantizing
 from kimi_vl.engine.backend import Backend, backend
 from kimi_vl.engine.engine import Engine
@@ -117,7 +117,7 @@ def test_another_source_begins_anew(tmp_path: Path) -> None:
     unfinished = tmp_path / ".nano4.unfinished"
     unfinished.mkdir()
     (unfinished / "source.json").write_text("[]")
-    (unfinished / store.layer_file(0)).write_bytes(b"of another source")
+    (unfinished / layout.layer_file(0)).write_bytes(b"of another source")
     quantize(NANO, target, backend())
     EngineModel.from_folder(target, backend())
 
@@ -157,7 +157,7 @@ def test_sizes_that_fill_no_block_work(tmp_path: Path) -> None:
     assert float((found - wanted).norm() / wanted.norm()) < 0.5
 
 
-@pytest.mark.parametrize("missing", ["layer-01.safetensors", "ends.safetensors", "vision.safetensors"])
+@pytest.mark.parametrize("missing", ["layer-01.safetensors", "head.safetensors", "vision.safetensors"])
 def test_a_missing_file_is_named(tmp_path: Path, folder: Path, missing: str) -> None:
     shutil.copytree(folder, tmp_path / "broken")
     (tmp_path / "broken" / missing).unlink()
@@ -168,7 +168,7 @@ def test_a_missing_file_is_named(tmp_path: Path, folder: Path, missing: str) -> 
 def test_tensors_missing_left_over_or_of_a_wrong_size_are_named(tmp_path: Path, folder: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
-    path = broken / store.layer_file(1)
+    path = broken / layout.layer_file(1)
     tensors = load_file(path)
     name = "language_model.model.layers.1.self_attn.q_proj.blocks"
     for changed, reason in (
@@ -203,7 +203,7 @@ def test_broken_weights_are_named(
     """All answers would be one token over and over, or noise."""
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
-    path = broken / (store.VISION if file is None else store.layer_file(file))
+    path = broken / (layout.VISION if file is None else layout.layer_file(file))
     tensors = load_file(path)
     if value == 0.0:
         tensors[name].zero_()
@@ -243,7 +243,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[-1].split()[0] == "together" and any(line.startswith("experts ") for line in lines)
     config = json.loads((tmp_path / "nano4" / "config.json").read_text())
-    assert config["quantization_config"] == {"quant_method": "kimi-vl-int4", "version": 1}
+    assert config["quantization_config"] == {"quant_method": "kimi-vl-int4", "version": 2}
     picture = str(Path(__file__).parents[1] / "docs" / "line.png")
     asked = run("ask", picture, "Read the text.", "--model", str(tmp_path / "nano4"))
     assert asked.returncode == 0, asked.stderr

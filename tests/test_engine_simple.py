@@ -55,11 +55,11 @@ def test_two_hundred_mixed_requests_are_answered_as_by_simple_generation(
     gave_way: list[Running] = []
     preempt = Scheduler._preempt
 
-    def noted(self: Scheduler, running: Running) -> None:
+    def noticed(self: Scheduler, running: Running) -> None:
         gave_way.append(running)
         preempt(self, running)
 
-    monkeypatch.setattr(Scheduler, "_preempt", noted)
+    monkeypatch.setattr(Scheduler, "_preempt", noticed)
     r = random.Random(1)
     engine = Engine(nano4, options)
     coming = r.sample(simple, len(simple))

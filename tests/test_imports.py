@@ -17,8 +17,22 @@ FILES = {
 # What a room may import of ours; a name ending in a dot stands for all that is in it.
 INPUT = ("kimi_vl.config", "kimi_vl.media", "kimi_vl.patches", "kimi_vl.tokenizer", "kimi_vl.chat", "kimi_vl.hub")
 MODEL = ("kimi_vl.config", "kimi_vl.model.")
-ANSWERING = ("kimi_vl.processor", "kimi_vl.checkpoint", "kimi_vl.sampling", "kimi_vl.generate")
-ENGINE = ("kimi_vl.processor", "kimi_vl.checkpoint", "kimi_vl.sampling", "kimi_vl.precision", "kimi_vl.engine.")
+PLANNING = ("kimi_vl.footprint", "kimi_vl.machine")
+ANSWERING = (
+    "kimi_vl.processor",
+    "kimi_vl.checkpoint",
+    "kimi_vl.sampling",
+    "kimi_vl.generate",
+    "kimi_vl.transcript",
+)
+ENGINE = (
+    *PLANNING,
+    "kimi_vl.processor",
+    "kimi_vl.checkpoint",
+    "kimi_vl.sampling",
+    "kimi_vl.precision",
+    "kimi_vl.engine.",
+)
 NUMBERS = ("kimi_vl.engine.int4",)
 ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.config": (),
@@ -30,7 +44,11 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.processor": INPUT,
     "kimi_vl.model.": MODEL,
     "kimi_vl.sampling": (),
+    "kimi_vl.transcript": ("kimi_vl.tokenizer", "kimi_vl.sampling"),
+    "kimi_vl.grammar": ("kimi_vl.tokenizer",),
     "kimi_vl.precision": (),
+    "kimi_vl.footprint": ("kimi_vl.config",),
+    "kimi_vl.machine": (),
     "kimi_vl.checkpoint": MODEL,
     "kimi_vl.generate": (*MODEL, "kimi_vl.sampling"),
     "kimi_vl.answer": (*INPUT, *MODEL, *ANSWERING),
@@ -45,7 +63,16 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.engine.weights": NUMBERS,
     "kimi_vl.engine.int4": (),
     "kimi_vl.engine.pages": (),
-    "kimi_vl.engine.scheduler": ("kimi_vl.engine.pages", "kimi_vl.engine.request"),
+    "kimi_vl.engine.guess": (),
+    "kimi_vl.engine.scheduler": ("kimi_vl.engine.guess", "kimi_vl.engine.pages", "kimi_vl.engine.request"),
+    "kimi_vl.engine.layout": ("kimi_vl.config", "kimi_vl.footprint"),
+    "kimi_vl.engine.plan": (
+        *PLANNING,
+        "kimi_vl.config",
+        "kimi_vl.patches",
+        "kimi_vl.engine.layout",
+        "kimi_vl.engine.pages",
+    ),
     "kimi_vl.train.": (
         *INPUT,
         *MODEL,

@@ -19,7 +19,7 @@ from kimi_vl.model import vision
 from kimi_vl.model.attention import LatentCache, MultiHeadLatentAttention, rope_angles
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
 from kimi_vl.model.moe import MoE, SwiGLU, route
-from kimi_vl.sampling import SamplingParams
+from kimi_vl.sampling import Sampler, SamplingParams
 from tests.conftest import GOLDEN, SMALL_CONFIG, random_model, random_pixels
 
 MODEL = random_model()
@@ -405,12 +405,10 @@ def test_every_dtype_runs_and_is_near_float32(
     assert (logits.float() - exact).abs().mean() <= near
     features = model.image_features(pixels, hws).float()
     assert (features - golden_model.image_features(pixels, hws)).abs().max() <= near / 10
-    params = SamplingParams(max_new_tokens=8)
-    answer = list(
-        generate(model, ids, pixel_values=pixels, image_grid_hws=hws, end_ids=(), params=params),
-    )
+    sampler = Sampler(ids.tolist(), (), SamplingParams(max_new_tokens=8))
+    answer = list(generate(model, ids, pixel_values=pixels, image_grid_hws=hws, sampler=sampler))
     assert len(answer) == 8
-    assert all(0 <= token < model.config.text_config.vocab_size for token in answer)
+    assert all(0 <= token.id < model.config.text_config.vocab_size for token in answer)
 
 
 def test_new_weights_depend_on_seed_and_name_only() -> None:

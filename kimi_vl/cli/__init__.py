@@ -1,4 +1,4 @@
-"""The command line: ``kimi-vl ask | chat | info | init | quantize``.
+"""The command line: ``kimi-vl ask | bench | chat | export | info | init | plan | quantize``.
 
 One file a command. This one knows only how a run ends: what a user did wrong is one line on stderr and exit code 2,
 Ctrl-C is 130, a reader that went away is 1. Commands import torch when they run, so that help comes at once.
@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from kimi_vl import __version__
-from kimi_vl.cli import ask, chat, info, init, quantize
+from kimi_vl.cli import ask, bench, chat, export, info, init, plan, quantize
 
 _NAME = "kimi-vl"
 
@@ -25,9 +25,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("ask")(ask.ask)
+app.command("bench")(bench.bench)
 app.command("chat")(chat.chat)
+app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("init")(init.init)
+app.command("plan")(plan.plan_memory)
 app.command("quantize")(quantize.quantize)
 
 

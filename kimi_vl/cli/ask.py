@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ import typer
 
 from kimi_vl.cli import options
 from kimi_vl.cli.opening import open_model, open_processor
+from kimi_vl.cli.structure import Structure
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,22 +34,45 @@ def ask(
     offline: options.Offline = False,
     dtype: options.Dtype = None,
     device: options.Device = "cpu",
+    threads: options.Threads = None,
     system: options.System = None,
     max_new_tokens: options.MaxNewTokens = 512,
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
+    top_k: options.TopK = 0,
+    min_p: options.MinP = 0.0,
+    repetition_penalty: options.RepetitionPenalty = 1.0,
+    presence_penalty: options.PresencePenalty = 0.0,
+    frequency_penalty: options.FrequencyPenalty = 0.0,
     seed: options.Seed = None,
+    stop: options.Stop = None,
+    json_schema: options.JsonSchema = None,
+    regex: options.Regex = None,
+    choice: options.Choice = None,
     as_json: options.Json = False,
 ) -> None:
     """Ask about pictures, or just ask."""
     _check_question(question)
     pictures = _read_pictures(sources or [])
-    choice = options.ModelChoice(model, revision, offline, dtype, device)
+    structure = Structure(json_schema, regex, choice)
+    chosen = options.ModelChoice(model, revision, offline, dtype, device, threads)
 
     from kimi_vl.sampling import SamplingParams
 
-    params = SamplingParams(max_new_tokens, temperature, top_p, seed=seed)
-    processor, config = open_processor(choice)
+    params = SamplingParams(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        seed=seed,
+        stop=tuple(stop or ()),
+    )
+    processor, config = open_processor(chosen)
+    params = replace(params, grammar=structure.grammar(processor.tokenizer))
 
     from kimi_vl.answer import Reply
     from kimi_vl.processor import check_fit
@@ -56,7 +80,7 @@ def ask(
     messages = [*opening_messages(system), user_message(pictures, question)]
     inputs = processor(messages)
     check_fit(config, inputs, max_new_tokens)
-    reply = Reply(open_model(choice), processor, inputs, params)
+    reply = Reply(open_model(chosen), processor, inputs, params)
     if as_json:
         print(json.dumps(_as_dict(reply.answer, model), ensure_ascii=False))
         return
@@ -85,9 +109,11 @@ def write_answer(pieces: Iterable[str]) -> None:
 
 
 def warn_if_cut(answer: Answer) -> None:
+    tokens = answer.usage.completion_tokens
     if answer.finish_reason == "length":
-        tokens = answer.usage.completion_tokens
         print(f"kimi-vl: cut after {tokens} tokens; --max-new-tokens allows more", file=sys.stderr)
+    if answer.finish_reason == "error":
+        print(f"kimi-vl: cut after {tokens} tokens, where the form asked for became too complex", file=sys.stderr)
 
 
 def _check_question(question: str) -> None:
@@ -129,6 +155,7 @@ def _as_dict(answer: Answer, model: str) -> dict[str, Any]:
         "model": model,
         "text": answer.text,
         "finish_reason": answer.finish_reason,
+        "stop_string": answer.stop_string,
         "usage": {**asdict(answer.usage), "total_tokens": answer.usage.total_tokens},
         "timings": asdict(answer.timings),
     }

@@ -41,18 +41,36 @@ def chat(
     offline: options.Offline = False,
     dtype: options.Dtype = None,
     device: options.Device = "cpu",
+    threads: options.Threads = None,
     system: options.System = None,
     max_new_tokens: options.MaxNewTokens = 512,
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
+    top_k: options.TopK = 0,
+    min_p: options.MinP = 0.0,
+    repetition_penalty: options.RepetitionPenalty = 1.0,
+    presence_penalty: options.PresencePenalty = 0.0,
+    frequency_penalty: options.FrequencyPenalty = 0.0,
     seed: options.Seed = None,
+    stop: options.Stop = None,
 ) -> None:
     """Talk, with pictures: one line a turn, /help lists the commands."""
-    choice = options.ModelChoice(model, revision, offline, dtype, device)
+    choice = options.ModelChoice(model, revision, offline, dtype, device, threads)
 
     from kimi_vl.sampling import SamplingParams
 
-    params = SamplingParams(max_new_tokens, temperature, top_p, seed=seed)
+    params = SamplingParams(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        seed=seed,
+        stop=tuple(stop or ()),
+    )
     processor, _ = open_processor(choice)
     conversation = Conversation(open_model(choice), processor, params, system)
     prompt = ""

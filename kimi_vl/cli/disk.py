@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from kimi_vl.cli.info import in_bytes
+from kimi_vl.footprint import in_bytes
 
 
 def check_space(folder: Path, needed: int, *ways_out: str) -> None:

@@ -14,7 +14,7 @@ import typer
 from kimi_vl.cli import options
 from kimi_vl.cli.progress import calm_downloads
 from kimi_vl.config import KimiVLConfig
-from kimi_vl.footprint import BYTES_PER_PARAMETER, Footprint, footprint
+from kimi_vl.footprint import BYTES_PER_PARAMETER, Footprint, footprint, in_bytes
 from kimi_vl.hub import resolve
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def info(
     as_json: options.Json = False,
 ) -> None:
     """Show what a model is, and what it and pictures cost."""
-    sized = [*_measure(pictures or []), *(_parse_size(text) for text in sizes or [])]
+    sized = [*_measure(pictures or []), *(parse_size(text) for text in sizes or [])]
     calm_downloads()
     folder = resolve(model, ("config.json", _PICTURE_SETTINGS), revision=revision, offline=offline)
     config = read_config_file(folder / "config.json")
@@ -55,7 +55,7 @@ def info(
     if sized:
         from kimi_vl.patches import plan_grid
 
-        settings, source = _picture_settings(folder / _PICTURE_SETTINGS)
+        settings, source = picture_settings(folder / _PICTURE_SETTINGS)
         grids = [plan_grid(*picture.size, settings) for picture in sized]
     if as_json:
         print(json.dumps(_as_dict(model, config, counts, source, sized, grids), ensure_ascii=False))
@@ -77,15 +77,7 @@ def info(
 
 def read_config_file(path: Path) -> KimiVLConfig:
     """Raises ``ValueError`` if the file is missing, no JSON or another model's."""
-    return KimiVLConfig.from_dict(_read_json(path))
-
-
-def in_bytes(count: int) -> str:
-    """``32.8 GB``; decimal units, as disks and pages of models have them."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
+    return KimiVLConfig.from_dict(read_json(path))
 
 
 def in_numbers(count: int, largest: int) -> str:
@@ -101,18 +93,22 @@ def _measure(paths: Sequence[str]) -> list[SizedPicture]:
     return [SizedPicture(path, load_picture(path).size) for path in paths]
 
 
-def _parse_size(text: str) -> SizedPicture:
+def parse_size(text: str) -> SizedPicture:
+    """``1920x1080``, width and height in pixels.
+
+    Raises ``ValueError`` if it is none.
+    """
     match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", text)
     if match is None:
         raise ValueError(f"--size {text} is no size: give width and height in pixels, such as 1920x1080")
     return SizedPicture(text, (int(match[1]), int(match[2])))
 
 
-def _picture_settings(path: Path) -> tuple[ImageProcessorConfig, str]:
+def picture_settings(path: Path) -> tuple[ImageProcessorConfig, str]:
     from kimi_vl.patches import ImageProcessorConfig
 
     if path.is_file():
-        return ImageProcessorConfig.from_dict(_read_json(path)), f"its {_PICTURE_SETTINGS}"
+        return ImageProcessorConfig.from_dict(read_json(path)), f"its {_PICTURE_SETTINGS}"
     return ImageProcessorConfig(), f"the released settings, since it has no {_PICTURE_SETTINGS}"
 
 
@@ -201,7 +197,7 @@ def _as_dict(
     }
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -19,11 +19,11 @@ from typing import Annotated
 import typer
 
 from kimi_vl.cli.disk import check_space
-from kimi_vl.cli.info import in_bytes, in_numbers, read_config_file
+from kimi_vl.cli.info import in_numbers, read_config_file
 from kimi_vl.cli.options import Precision
 from kimi_vl.cli.progress import counting_bytes
 from kimi_vl.config import KimiVLConfig, a3b, nano
-from kimi_vl.footprint import footprint
+from kimi_vl.footprint import footprint, in_bytes
 
 # Headers, index and the router's biases, which are float32 in every checkpoint.
 _BESIDE_WEIGHTS = 4 * 10**6

@@ -33,12 +33,16 @@ def open_processor(choice: ModelChoice) -> tuple[KimiVLProcessor, KimiVLConfig]:
 
 def open_model(choice: ModelChoice) -> KimiVL | Engine:
     """The weights: of 4 bits with the engine that runs them, else as the exact model."""
+    import torch
+
     from kimi_vl.answer import KimiVL
     from kimi_vl.engine.store import is_quantized
 
     # apart from the loading: the hub shows its own progress
     folder = resolve(choice.name, (*CONFIG_FILES, *WEIGHT_FILES), revision=choice.revision, offline=choice.offline)
     with waiting(f"loading {choice.name}"):
+        if choice.threads is not None:
+            torch.set_num_threads(choice.threads)
         if is_quantized(folder):
             from kimi_vl.engine.engine import Engine
 
@@ -46,7 +50,7 @@ def open_model(choice: ModelChoice) -> KimiVL | Engine:
                 raise ValueError(
                     f"{choice.name} has 4-bit weights, which run on the CPU: leave --dtype and --device out"
                 )
-            return Engine.from_pretrained(folder)
+            return Engine.from_pretrained(folder, threads=choice.threads)
         return KimiVL.from_pretrained(folder, dtype=choice.dtype, device=choice.device)
 
 

@@ -1,6 +1,7 @@
 """``kimi-vl quantize``: a checkpoint in 4 bits, for the engine that runs it on the CPU.
 
-What an ended run had finished is taken up by the next one; the folder itself appears when all is written.
+What an ended run had finished is taken up by the next one; the folder itself appears when all is written. Answers are
+compared with the original's after that.
 """
 
 from __future__ import annotations
@@ -12,35 +13,74 @@ import typer
 
 from kimi_vl.cli import options
 from kimi_vl.cli.disk import check_space
-from kimi_vl.cli.info import in_bytes, in_numbers
-from kimi_vl.cli.progress import calm_downloads, counting_bytes
+from kimi_vl.cli.info import in_numbers
+from kimi_vl.cli.progress import calm_downloads, counting_bytes, waiting
+from kimi_vl.footprint import in_bytes
 
 if TYPE_CHECKING:
+    from kimi_vl.config import KimiVLConfig
+    from kimi_vl.engine.agreement import Agreement
     from kimi_vl.engine.quantize import Report
 
 
 def quantize(
     source: Annotated[str, typer.Argument(metavar="SRC", help="A folder, an alias or a hub id.", show_default=False)],
     target: Annotated[Path, typer.Argument(metavar="DST", help="Folder to write.", show_default=False)],
+    checks: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--check",
+            metavar="FILE",
+            help="Compare answers on a text, a picture or messages (.json) with the original's; repeatable. "
+            "If DST is there already, this is all that is done.",
+            show_default=False,
+        ),
+    ] = None,
     revision: options.Revision = None,
     offline: options.Offline = False,
 ) -> None:
     """Write a checkpoint in 4 bits."""
     calm_downloads()
 
-    from kimi_vl.checkpoint import read_config
+    from kimi_vl.checkpoint import Checkpoint, read_config
     from kimi_vl.engine.backend import backend
-    from kimi_vl.engine.quantize import quantize
+    from kimi_vl.engine.quantize import quantize, read_reports, write_report
     from kimi_vl.footprint import footprint
     from kimi_vl.hub import CONFIG_FILES, PROCESSOR_FILES, WEIGHT_FILES, resolve
 
     folder = resolve(source, (*CONFIG_FILES, *WEIGHT_FILES, *PROCESSOR_FILES), revision=revision, offline=offline)
-    counts = footprint(read_config(folder))
-    # 4.25 bits, twice of that for two tables, and scales
-    check_space(target, counts.language_model * 5 // 8 + 2 * (counts.vision_tower + counts.projector))
-    with counting_bytes(f"writing {target}", 2 * counts.total) as bar:
-        report = quantize(folder, target, backend(), on_parameters=lambda done, _: bar(2 * done))
+    config = read_config(folder)
+    prompts = []
+    if checks:
+        from kimi_vl.engine.agreement import compare, read_prompts
+        from kimi_vl.processor import KimiVLProcessor
+
+        prompts = read_prompts(checks, KimiVLProcessor.from_pretrained(folder), config)
+    if not (prompts and _is_of(target, config)):
+        counts = footprint(config)
+        # 4.25 bits, twice of that for two tables, and scales
+        check_space(target, counts.language_model * 5 // 8 + 2 * (counts.vision_tower + counts.projector))
+        with counting_bytes(f"writing {target}", 2 * counts.total) as bar:
+            quantize(folder, target, backend(), on_parameters=lambda done, _: bar(2 * done))
+    report = read_reports(target, config)
     print_report(report)
+    if prompts:
+        with waiting("comparing answers"):
+            agreements = compare(Checkpoint(folder), target, prompts, backend())
+        write_report(target, report, agreements)
+        print_agreements(agreements)
+
+
+def _is_of(target: Path, config: KimiVLConfig) -> bool:
+    """Whether this is a model's folder of 4 bits already."""
+    from kimi_vl.checkpoint import read_config
+    from kimi_vl.engine.store import is_quantized
+
+    if not (target / "config.json").exists() or not is_quantized(target):
+        return False
+    if read_config(target) != config:
+        raise ValueError(f"{target} is of another model: name another folder")
+    return True
 
 
 def print_report(report: Report) -> None:
@@ -53,3 +93,12 @@ def print_report(report: Report) -> None:
     parameters = sum(kind.parameters for kind in report.values())
     size = sum(kind.bytes for kind in report.values())
     print(f"{'together':28}{in_numbers(parameters, parameters):>12}{in_bytes(size):>12}{8 * size / parameters:>8.2f}")
+
+
+def print_agreements(agreements: list[Agreement]) -> None:
+    """One line for each prompt, then all together."""
+    width = max(28, *(len(part.prompt) + 2 for part in agreements))
+    print(f"\n{'against the original':{width}}{'tokens':>8}{'KL, nats':>12}{'99 % below':>12}{'same choice':>13}")
+    for part in agreements:
+        kl = f"{part.kl_mean:>12.4f}{part.kl_99:>12.4f}"
+        print(f"{part.prompt:{width}}{part.tokens:>8,}{kl}{100 * part.top1:>11.1f} %")

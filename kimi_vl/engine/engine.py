@@ -6,25 +6,33 @@ words, threads or HTTP; one caller at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from kimi_vl.checkpoint import read_config, read_json
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.engine.backend import backend
 from kimi_vl.engine.features import FeatureCache
+from kimi_vl.engine.fitting import check_start
+from kimi_vl.engine.layout import stored_bytes
 from kimi_vl.engine.model import EngineModel
 from kimi_vl.engine.pages import PAGE, PagePool
-from kimi_vl.engine.request import FinishReason, Progress, Request, request_of
+from kimi_vl.engine.plan import Limits, int4_weights
+from kimi_vl.engine.request import Progress, Request, Running, request_of
 from kimi_vl.engine.scheduler import Piece, Scheduler
 from kimi_vl.engine.store import is_quantized
+from kimi_vl.engine.stream import TokenStream
 from kimi_vl.engine.weights import Segment
 from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
+from kimi_vl.machine import this_machine
+from kimi_vl.patches import ImageProcessorConfig
 from kimi_vl.processor import ModelInputs, check_fit
-from kimi_vl.sampling import SamplingParams, draw
+from kimi_vl.sampling import Drawn, SamplingParams
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,8 @@ class EngineOptions:
 
     ``context`` is what all requests together have in the cache, in tokens. ``feature_tokens`` is what is kept of
     pictures that were seen, for when they come again: so many vectors of the decoder's width in float32, or those of
-    one picture if it has more. No request waits for them.
+    one picture if it has more. No request waits for them. ``speculation`` is how many tokens a
+    step may guess ahead of an answer (0: none), which changes its speed only.
     """
 
     context: int = 16384
@@ -41,11 +50,14 @@ class EngineOptions:
     most_running: int = 16
     feature_tokens: int = 16384
     deterministic: bool = False
+    speculation: int = 8
 
     def __post_init__(self) -> None:
         for name in ("context", "step_tokens", "most_running", "feature_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.speculation < 0:
+            raise ValueError(f"speculation must be 0 (none) or more, not {self.speculation}")
 
 
 class Engine:
@@ -57,6 +69,7 @@ class Engine:
         self._pool = PagePool(-(-options.context // PAGE))
         self._cache = model.new_cache(self._pool.count)
         self._features = FeatureCache(options.feature_tokens)
+        self._listeners: dict[str, Callable[[Drawn], object]] = {}
         self._scheduler = Scheduler(
             self._pool,
             step_tokens=options.step_tokens,
@@ -76,11 +89,13 @@ class Engine:
     ) -> Engine:
         """Opens 4-bit weights (``kimi-vl quantize``) by folder or hub id. ``threads`` are as torch has, if not given.
 
-        Raises: ``ValueError`` naming what is missing, left over or not in 4 bits.
+        Raises: ``ValueError`` naming what is missing, left over or not in 4 bits, or with the numbers if it would
+        not fit into memory.
         """
         folder = resolve(name, (*CONFIG_FILES, *WEIGHT_FILES), revision=revision, offline=offline)
         if not is_quantized(folder):
             raise ValueError(f"{name} is not in 4 bits: run kimi-vl quantize {name} DST, and open DST")
+        _check_memory(name, folder, options)
         return cls(EngineModel.from_folder(folder, backend(threads)), options)
 
     @property
@@ -96,10 +111,18 @@ class Engine:
 
     def cancel(self, request_id: str) -> None:
         """Ends a request and frees what it holds; one that has ended already stays so."""
-        for running in (*self._scheduler.running, *self._scheduler.waiting):
-            if running.request.id == request_id:
-                self._scheduler.remove(running)
-                return
+        self._listeners.pop(request_id, None)
+        running = self._find(request_id)
+        if running is not None:
+            self._scheduler.remove(running)
+
+    def holds(self, request_id: str) -> bool:
+        """Whether a request waits or is under way."""
+        return self._find(request_id) is not None
+
+    def _find(self, request_id: str) -> Running | None:
+        held = (*self._scheduler.running, *self._scheduler.waiting)
+        return next((running for running in held if running.request.id == request_id), None)
 
     @property
     def pages(self) -> int:
@@ -120,17 +143,28 @@ class Engine:
         if not pieces:
             assert not self.busy, "requests wait, but none can go on"
             return []
+        pieces = self._scheduler.with_guesses(pieces, self.options.speculation)
         rows = self._run(pieces)
-        return self._postprocess(pieces, rows)
+        progress = self._postprocess(pieces, rows)
+        for p in progress:
+            if p.request.id in self._listeners:
+                self._listeners[p.request.id](p.drawn)
+            if p.finish is not None:
+                self._listeners.pop(p.request.id, None)
+        return progress
 
-    def stream(self, inputs: ModelInputs, params: SamplingParams = SamplingParams()) -> Iterator[int]:
-        """One answer's ids as they come, the end token included. Whoever stops asking cancels it.
+    def listen(self, request_id: str, tell: Callable[[Drawn], object]) -> None:
+        """Has the tokens of one request told to ``tell`` too, until its end."""
+        self._listeners[request_id] = tell
+
+    def stream(self, inputs: ModelInputs, params: SamplingParams = SamplingParams()) -> TokenStream:
+        """One answer's tokens as they come, the end token included. Whoever closes it, or lets it go, cancels it.
 
         Raises: ``ValueError`` at once if it can never be answered here.
         """
         request = self.request(inputs, params)
         self.add(request)
-        return self._until_done(request)
+        return TokenStream(self, request.id)
 
     def request(self, inputs: ModelInputs, params: SamplingParams) -> Request:
         """Raises: ``ValueError`` if the model could not answer it."""
@@ -142,29 +176,22 @@ class Engine:
             merge_kernel_size=self.config.vision_config.merge_kernel_size,
         )
 
-    def _until_done(self, request: Request) -> Iterator[int]:
-        try:
-            while True:
-                for progress in self.step():
-                    if progress.request is request:
-                        yield progress.drawn.id
-                        if progress.finish is not None:
-                            return
-        finally:
-            self.cancel(request.id)
-
     def _run(self, pieces: list[Piece]) -> Tensor:
-        """The last row of each piece that a token follows from: [n, V] logits."""
+        """Logits [n, V] of the rows that a token follows from: a piece's last token, and its guesses."""
         x = torch.cat([self._embedded(piece) for piece in pieces])
-        segments = [Segment(tuple(p.running.pages), p.start, p.tokens, p.is_prompt) for p in pieces]
+        segments = [Segment(tuple(p.running.pages), p.start, p.tokens + len(p.guessed), p.is_prompt) for p in pieces]
         x = self.model.run(x, segments, self._cache)
-        ends = torch.tensor([piece.tokens for piece in pieces]).cumsum(0) - 1
-        wanted = torch.tensor([piece.is_last for piece in pieces])
-        return self.model.logits(x[ends[wanted]].contiguous())
+        wanted: list[int] = []
+        end = 0
+        for piece, segment in zip(pieces, segments, strict=True):
+            end += segment.tokens
+            if piece.is_last:
+                wanted += range(end - 1 - len(piece.guessed), end)
+        return self.model.logits(x[wanted].contiguous())
 
     def _embedded(self, piece: Piece) -> Tensor:
         """[tokens, D], with the pictures' features where their placeholders stand."""
-        ids = piece.running.ids[piece.start : piece.start + piece.tokens]
+        ids = [*piece.running.ids[piece.start : piece.start + piece.tokens], *piece.guessed]
         x = self.model.embed(torch.tensor(ids)).clone()
         for picture in piece.running.request.pictures:
             span = picture.span
@@ -178,19 +205,34 @@ class Engine:
         progress = []
         rows = iter(logits)
         for piece in pieces:
-            is_last = piece.is_last
-            self._scheduler.done(piece)
-            if not is_last:
+            running = piece.running
+            if not piece.is_last:
+                self._scheduler.done(piece)
                 continue
-            running, request = piece.running, piece.running.request
-            drawn = draw(next(rows), request.prompt, running.answer, request.params, request.seed)
-            running.answer.append(drawn.id)
-            finish: FinishReason | None = None
-            if drawn.id in request.end_ids:
-                finish = "stop"
-            elif len(running.answer) == request.params.max_new_tokens:
-                finish = "length"
-            if finish is not None:
+            drawn = self._draw(piece, [next(rows) for _ in range(1 + len(piece.guessed))])
+            # the last token that was drawn has not been read, or was guessed wrong
+            self._scheduler.done(piece, right=len(drawn) - 1)
+            if drawn[-1].finish is not None:
                 self._scheduler.remove(running)
-            progress.append(Progress(request, drawn, finish, running.reused))
+            progress += [Progress(running.request, token, running.reused) for token in drawn]
         return progress
+
+    def _draw(self, piece: Piece, rows: list[Tensor]) -> list[Drawn]:
+        """The next token, and those after it as long as the guesses were right."""
+        running = piece.running
+        drawn: list[Drawn] = []
+        for row, guess in zip_longest(rows, piece.guessed):
+            drawn.append(running.sampler.draw(row))
+            if drawn[-1].finish is not None or drawn[-1].id != guess:
+                break
+        running.guesses.add([token.id for token in drawn])
+        return drawn
+
+
+def _check_memory(name: str | Path, folder: Path, options: EngineOptions) -> None:
+    config, machine = read_config(folder), this_machine()
+    path = folder / "preprocessor_config.json"
+    settings = ImageProcessorConfig.from_dict(read_json(path)) if path.exists() else ImageProcessorConfig()
+    weights = int4_weights(stored_bytes(folder, config))
+    limits = Limits(options.context, options.step_tokens, options.most_running, options.feature_tokens)
+    check_start(name, config, weights, limits, settings, machine)

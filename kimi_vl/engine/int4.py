@@ -142,3 +142,12 @@ def rows_of(matrix: Int4Matrix, index: Tensor) -> Tensor:
     q = torch.stack((both & 15, both >> 4), dim=3).flatten(3).float() - 8  # [n, c, group, 32]
     step = scale.float() * matrix.row_scale[index][:, None, None]
     return (q * step[..., None]).flatten(1)[:, : matrix.columns]
+
+
+def likeliest(found: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
+    """The blocks of 16 in each row of ``found`` [T, rows] with the largest numbers: [T, blocks] int32, and all of their
+    places, [T, 16 · blocks] int64."""
+    by_block = found.unflatten(1, (-1, BLOCK_ROWS)).amax(2)
+    wanted = by_block.topk(min(blocks, by_block.shape[1]), sorted=False).indices
+    places = wanted[..., None] * BLOCK_ROWS + torch.arange(BLOCK_ROWS)
+    return wanted.to(torch.int32), places.flatten(1)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from kimi_vl.engine.int4 import BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss
+from kimi_vl.engine.int4 import BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss, likeliest
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, Segment, SwiGLUWeights
 
 NATIVE = Path(__file__).parent / "native"
@@ -60,7 +61,7 @@ class _LatentAttention(ctypes.Structure):
         ("eps", ctypes.c_float),
         ("latent_eps", ctypes.c_float),
         *((name, ctypes.c_int32) for name in ("hidden", "heads", "rank", "nope", "rope", "value")),
-        *((name, _Int4) for name in ("q", "latent", "o", "key", "mix")),
+        *((name, _Int4) for name in ("q", "latent", "o", "mix", "key", "upright", "upright_rest")),
     )
 
 
@@ -88,6 +89,9 @@ class Kernels:
         self.threads = threads
         self._library = library
         self._pool = ctypes.c_void_p(library.pool_start(threads))
+        # Layers as the library takes them, made once.
+        self._feed_forwards: WeakKeyDictionary[FeedForwardWeights, _FeedForward] = WeakKeyDictionary()
+        self._attentions: WeakKeyDictionary[LatentAttentionWeights, _LatentAttention] = WeakKeyDictionary()
 
     def encode(self, weights: Tensor) -> tuple[Int4Matrix, Loss]:
         """A matrix [rows, columns] to 4 bits; see :func:`kimi_vl.engine.int4.encode`."""
@@ -112,10 +116,28 @@ class Kernels:
         self, x: Tensor, matrices: Sequence[Int4Matrix], *, norm: Tensor | None = None, eps: float = 0.0
     ) -> list[Tensor]:
         """x [T, D], after RMSNorm if ``norm`` [D] is given, times each matrix [rows, D]: [T, rows] each."""
+        outs = self._linear_padded(x, matrices, norm, eps)
+        return [out[:, : m.rows] for out, m in zip(outs, matrices, strict=True)]
+
+    def linear_pair(self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix]) -> Tensor:
+        """x [T, D] times the sum of two matrices [rows, D]: [T, rows]."""
+        out = torch.empty(len(x), pair[0].row_scale.shape[-1])
+        self._linear_into([out, out], x, pair, None, 0.0)
+        return out[:, : pair[0].rows]
+
+    def _linear_padded(
+        self, x: Tensor, matrices: Sequence[Int4Matrix], norm: Tensor | None, eps: float
+    ) -> list[Tensor]:
+        outs = [torch.empty(len(x), m.row_scale.shape[-1]) for m in matrices]
+        self._linear_into(outs, x, matrices, norm, eps)
+        return outs
+
+    def _linear_into(
+        self, outs: list[Tensor], x: Tensor, matrices: Sequence[Int4Matrix], norm: Tensor | None, eps: float
+    ) -> None:
         tokens, width = x.shape
         _check(x, torch.float32, tokens, width)
         assert all(m.columns == width and m.blocks.dim() == 3 for m in matrices)
-        outs = [torch.empty(tokens, m.row_scale.shape[-1]) for m in matrices]
         self._library.int4_linear(
             self._pool,
             _at(x),
@@ -127,13 +149,40 @@ class Kernels:
             ctypes.c_int(len(matrices)),
             (ctypes.c_void_p * len(outs))(*(out.data_ptr() for out in outs)),
         )
-        return [out[:, : m.rows] for out, m in zip(outs, matrices, strict=True)]
+
+    def vocabulary(
+        self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix], *, norm: Tensor, eps: float, exact: int
+    ) -> Tensor:
+        """x [T, D], after RMSNorm, times the sum of two matrices [V, D]: [T, V].
+
+        The second is added but in those ``exact`` blocks of 16 rows of each token that have the largest sums by the
+        first, and not read for others.
+        """
+        first, rest = pair
+        (found,) = self._linear_padded(x, [first], norm, eps)
+        wanted, places = likeliest(found, exact)
+        more = torch.empty(*wanted.shape, BLOCK_ROWS)
+        self._library.int4_linear_some(
+            self._pool,
+            _at(x),
+            ctypes.c_int64(x.shape[1]),
+            ctypes.c_int64(len(x)),
+            _at(norm),
+            ctypes.c_float(eps),
+            ctypes.byref(_int4(rest)),
+            _at(wanted),
+            ctypes.c_int64(wanted.shape[1]),
+            _at(more),
+        )
+        return found.scatter_add_(1, places, more.flatten(1))[:, : first.rows]
 
     def feed_forward(self, x: Tensor, weights: FeedForwardWeights) -> Tensor | None:
         """Adds the feed-forward half of a layer to x [T, D]. Returns whom each token chose: [T, k] int32, ascending."""
         tokens = len(x)
         _check(x, torch.float32, tokens, weights.norm.shape[0])
-        argument = _feed_forward(weights)
+        argument = self._feed_forwards.get(weights)
+        if argument is None:
+            argument = self._feed_forwards[weights] = _feed_forward(weights)
         chosen = None
         if weights.routed is not None:
             chosen = torch.empty(tokens, weights.routed.chosen, dtype=torch.int32)
@@ -157,7 +206,9 @@ class Kernels:
                 for table, s in zip(tables, segments, strict=True)
             )
         )
-        argument = _latent_attention(weights)
+        argument = self._attentions.get(weights)
+        if argument is None:
+            argument = self._attentions[weights] = _latent_attention(weights)
         self._library.latent_attention_run(
             self._pool, ctypes.byref(argument), _at(x), listed, ctypes.c_int(len(segments)), _at(cache)
         )
@@ -235,6 +286,8 @@ def _latent_attention(w: LatentAttentionWeights) -> _LatentAttention:
         q=_int4(w.q),
         latent=_int4(w.latent),
         o=_int4(w.o),
-        key=_int4(w.key),
         mix=_int4(w.mix),
+        key=_int4(w.key),
+        upright=_int4(w.upright[0]),
+        upright_rest=_int4(w.upright[1]),
     )

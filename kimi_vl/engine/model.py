@@ -1,6 +1,6 @@
 """The 4-bit model: ids and pictures to logits, with its latent cache in pages.
 
-    pixel_values ─ MoonViT (bfloat16, or float32 where that is faster) ─ projector ─→ features [image tokens, D]
+    pixel_values ─ MoonViT ─ projector ─→ features [image tokens, D]
     ids [T] ─ embed ─→ x [T, D] ─ layers, over the segments of a step ─→ x ─ norm, head ─→ logits [n, V]
 
 Knows nothing of requests: whose tokens a step holds, and where their pages are, comes with the segments.
@@ -25,6 +25,9 @@ from kimi_vl.model.projector import KimiVLMultiModalProjector
 from kimi_vl.model.rotary import rotate_pairs
 from kimi_vl.model.vision import MoonViT, MoonVitEncoderLayer, merge_patches, rotary_angles
 
+# Of 16 tokens each.
+EXACT_BLOCKS = 128
+
 
 class EngineModel:
     """A 4-bit checkpoint in memory."""
@@ -47,7 +50,7 @@ class EngineModel:
     def from_folder(cls, folder: Path, backend: Backend) -> EngineModel:
         """Raises: ``ValueError`` naming the file where the folder is not whole."""
         config = read_config(folder)
-        tower, projector = store.read_vision(folder, config)
+        tower, projector = store.read_vision(folder, config, backend)
         return cls(config, store.read_decoder(folder, config), tower, projector, backend)
 
     def new_cache(self, pages: int) -> Tensor:
@@ -66,21 +69,21 @@ class EngineModel:
     def image_features(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:
         """One picture's patches [h·w, 3, patch, patch] float32 → [tokens, D] float32."""
         tower = self.tower
-        x = tower.patch_embed(pixel_values.to(tower.patch_embed.proj.weight.dtype), [grid])
+        x = tower.patch_embed(pixel_values, [grid])
         angles = rotary_angles(grid, tower.encoder.head_dim, x.device)
         for block in tower.encoder.blocks:
             assert isinstance(block, MoonVitEncoderLayer)
             q, k, v = block.wqkv(block.norm0(x)).unflatten(-1, (3, block.num_heads, block.head_dim)).unbind(1)
             out = self.backend.picture_attention(
-                rotate_pairs(q, angles).float().contiguous(),
+                rotate_pairs(q, angles).contiguous(),
                 rotate_pairs(k, angles).bfloat16().contiguous(),
                 v.bfloat16().contiguous(),
                 [len(x)],
             )
-            x = x + block.wo(out.flatten(1).to(x.dtype))
+            x = x + block.wo(out.flatten(1))
             x = x + block.mlp(block.norm1(x))
         merged = merge_patches(tower.encoder.final_layernorm(x), grid, tower.merge_kernel_size)
-        return self.projector(merged).float()
+        return self.projector(merged)
 
     @torch.inference_mode()
     def run(self, x: Tensor, segments: Sequence[Segment], cache: Tensor) -> Tensor:
@@ -93,7 +96,9 @@ class EngineModel:
 
     @torch.inference_mode()
     def logits(self, x: Tensor) -> Tensor:
-        """Rows of what :meth:`run` returned, [n, D] → [n, V]."""
-        ends = self.decoder.ends
-        first, rest = self.backend.linear(x, ends.head, norm=ends.norm, eps=self.config.text_config.rms_norm_eps)
-        return first + rest
+        """Rows of what :meth:`run` returned, [n, D] → [n, V].
+
+        The 2,048 or more likeliest tokens by weights of 4 bits get theirs by 8.5 bits: the others' half is not read.
+        """
+        ends, eps = self.decoder.ends, self.config.text_config.rms_norm_eps
+        return self.backend.vocabulary(x, ends.head, norm=ends.norm, eps=eps, exact=EXACT_BLOCKS)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from torch import Tensor
 
 from kimi_vl.checkpoint import Checkpoint
 from kimi_vl.config import KimiVLConfig
-from kimi_vl.engine import store
+from kimi_vl.engine import layout, store
+from kimi_vl.engine.agreement import Agreement
 from kimi_vl.engine.backend import Backend
 from kimi_vl.engine.int4 import Int4Matrix, Loss, decode, join, stack
 from kimi_vl.hub import PROCESSOR_FILES
@@ -79,10 +81,10 @@ def quantize(
         path = unfinished / name
         if not path.exists():
             tensors, kinds = make()
-            partial = path.with_suffix(".partial")
-            save_file(tensors, partial, metadata={"report": json.dumps({k: asdict(v) for k, v in kinds.items()})})
-            partial.chmod(0o644)  # the library makes it for its owner alone
-            partial.replace(path)
+            half = path.with_suffix(".partial")
+            save_file(tensors, half, metadata={"report": json.dumps({k: asdict(v) for k, v in kinds.items()})})
+            half.chmod(0o644)  # the library makes it for its owner alone
+            half.replace(path)
         for kind, part in read_report(path).items():
             report.setdefault(kind, Kind()).add(part)
             done += part.parameters
@@ -91,10 +93,20 @@ def quantize(
         if (source / name).exists():
             shutil.copyfile(source / name, unfinished / name)
     config = checkpoint.config.to_dict()
-    config["quantization_config"] = {"quant_method": store.METHOD, "version": store.VERSION}
+    config["quantization_config"] = {"quant_method": layout.METHOD, "version": layout.VERSION}
     (unfinished / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_report(unfinished, report, [])
     (unfinished / _SOURCE).unlink()
     unfinished.rename(target)
+    return report
+
+
+def read_reports(folder: Path, config: KimiVLConfig) -> Report:
+    """What all files of a 4-bit checkpoint say of how they came about."""
+    report: Report = {}
+    for name in layout.planned_bytes(config):
+        for kind, part in read_report(folder / name).items():
+            report.setdefault(kind, Kind()).add(part)
     return report
 
 
@@ -103,6 +115,18 @@ def read_report(path: Path) -> Report:
     with safe_open(path, framework="pt") as file:
         raw: dict[str, Any] = json.loads(file.metadata()["report"])
     return {kind: Kind(part["parameters"], part["bytes"], Loss(**part["loss"])) for kind, part in raw.items()}
+
+
+def write_report(folder: Path, report: Report, agreements: Sequence[Agreement]) -> None:
+    """``report.json``: what became of the tensors, and of answers."""
+    kinds = {
+        name: {"parameters": kind.parameters, "bytes": kind.bytes, "relative_error": kind.loss.relative}
+        for name, kind in report.items()
+    }
+    text = json.dumps({"kinds": kinds, "agreement": [asdict(part) for part in agreements]}, indent=2) + "\n"
+    partial = folder / "report.partial"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(folder / "report.json")
 
 
 _SOURCE = "source.json"
@@ -126,11 +150,13 @@ Made = tuple[dict[str, Tensor], Report]
 
 def _files(checkpoint: Checkpoint, backend: Backend) -> dict[str, Callable[[], Made]]:
     """Every file of the folder, with the function that makes it."""
-    files: dict[str, Callable[[], Made]] = {store.VISION: lambda: _vision(checkpoint)}
-    for index in range(checkpoint.config.text_config.num_hidden_layers):
-        files[store.layer_file(index)] = lambda index=index: _layer(checkpoint, backend, index)  # type: ignore[misc]
-    files[store.ENDS] = lambda: _ends(checkpoint, backend)
-    return files
+    layers = range(checkpoint.config.text_config.num_hidden_layers)
+    return {
+        layout.VISION: lambda: _vision(checkpoint, backend),
+        layout.EMBEDDINGS: lambda: _embeddings(checkpoint, backend),
+        **{layout.layer_file(index): partial(_layer, checkpoint, backend, index) for index in layers},
+        layout.HEAD: lambda: _head(checkpoint, backend),
+    }
 
 
 class _Maker:
@@ -180,12 +206,21 @@ class _Maker:
         text = config.text_config
         weights = self.read(f"{name}.weight").float().unflatten(0, (text.num_attention_heads, -1))
         key, mix = weights.split((text.qk_nope_head_dim, text.v_head_dim), dim=1)
-        for part, of_heads in (("key", key.transpose(1, 2)), ("mix", mix)):
-            encoded = [self.backend.encode(head.contiguous()) for head in of_heads]
-            loss = sum((loss for _, loss in encoded), Loss(0.0, 0.0))
-            self.put(f"{name}.{part}", stack([matrix for matrix, _ in encoded]), "attention", of_heads.numel(), loss)
+        self._heads(f"{name}.mix", mix, mix.numel())
+        flat = self._heads(f"{name}.key", key.transpose(1, 2), key.numel())
+        # the very weights that answers attend with, so that both ways give the same
+        upright = torch.stack([decode(head).T for head in flat])
+        first = self._heads(f"{name}.upright", upright, 0)
+        self._heads(f"{name}.upright.rest", upright - torch.stack([decode(head) for head in first]), 0)
 
-    def vocabulary(self, name: str, kind: str) -> None:
+    def _heads(self, name: str, weights: Tensor, parameters: int) -> list[Int4Matrix]:
+        encoded = [self.backend.encode(head.contiguous()) for head in weights]
+        loss = sum((loss for _, loss in encoded), Loss(0.0, 0.0)) if parameters else Loss(0.0, 0.0)
+        matrices = [matrix for matrix, _ in encoded]
+        self.put(name, stack(matrices), "attention", parameters, loss)
+        return matrices
+
+    def pair(self, name: str, kind: str) -> None:
         """Two matrices: 4 bits, and 4 bits of what those leave over."""
         weights = self.read(f"{name}.weight")
         firsts, rests, loss = [], [], Loss(0.0, 0.0)
@@ -204,13 +239,16 @@ def _check(name: str, tensor: Tensor) -> None:
         raise ValueError(f"{name} is not finite: the checkpoint is broken")
 
 
-def _vision(checkpoint: Checkpoint) -> Made:
-    tensors, report = {}, Kind()
-    for name, tensor in checkpoint.read(n for n in checkpoint.shapes if not n.startswith("language_model.")):
-        tensors[name] = tensor.to(torch.bfloat16).clone()
-        _check(name, tensors[name])
-        report.add(Kind(tensor.numel(), tensors[name].nbytes))
-    return tensors, {"vision (bfloat16)": report}
+def _vision(checkpoint: Checkpoint, backend: Backend) -> Made:
+    maker = _Maker(checkpoint, backend)
+    for name, shape in checkpoint.shapes.items():
+        if name.startswith("language_model."):
+            continue
+        if len(shape) == 2:
+            maker.pair(name.removesuffix(".weight"), "vision (twice 4 bits)")
+        else:
+            maker.keep(name, torch.bfloat16, "vision, the rest (bfloat16)")
+    return maker.tensors, maker.report
 
 
 def _layer(checkpoint: Checkpoint, backend: Backend, index: int) -> Made:
@@ -237,9 +275,14 @@ def _layer(checkpoint: Checkpoint, backend: Backend, index: int) -> Made:
     return maker.tensors, maker.report
 
 
-def _ends(checkpoint: Checkpoint, backend: Backend) -> Made:
+def _embeddings(checkpoint: Checkpoint, backend: Backend) -> Made:
     maker = _Maker(checkpoint, backend)
-    maker.vocabulary(f"{store.DECODER}.embed_tokens", "embeddings (twice 4 bits)")
+    maker.pair(f"{store.DECODER}.embed_tokens", "embeddings (twice 4 bits)")
+    return maker.tensors, maker.report
+
+
+def _head(checkpoint: Checkpoint, backend: Backend) -> Made:
+    maker = _Maker(checkpoint, backend)
     maker.keep(f"{store.DECODER}.norm.weight", torch.float32, "norms and routers (float32)")
-    maker.vocabulary("language_model.lm_head", "head (twice 4 bits)")
+    maker.pair("language_model.lm_head", "head (twice 4 bits)")
     return maker.tensors, maker.report

@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kimi_vl.engine import int4
-from kimi_vl.engine.int4 import GROUP, Int4Matrix, Loss
+from kimi_vl.engine.int4 import BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss, likeliest
 from kimi_vl.engine.pages import PAGE
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, Segment, SwiGLUWeights
 from kimi_vl.model.segments import segment_attention
 
 
 def int8_rows(x: Tensor) -> Tensor:
-    """x [T, D] after a round trip through 8 bits in groups of 32."""
-    groups = F.pad(x, (0, -x.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
+    """x [T, D] after a round trip through 8 bits, each 128 columns with a scale of their own."""
+    groups = F.pad(x, (0, -x.shape[1] % BLOCK_COLUMNS)).unflatten(1, (-1, BLOCK_COLUMNS))
     most = groups.abs().amax(-1, keepdim=True)
     q = (groups * torch.where(most > 0, 127 / most, 0)).round()
     return (q * (most / 127)).flatten(1)[:, : x.shape[1]]
@@ -45,6 +45,17 @@ class Reference:
         if norm is not None:
             x = rms_norm(x, norm, eps)
         return [times(x, m) for m in matrices]
+
+    def linear_pair(self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix]) -> Tensor:
+        first, rest = self.linear(x, pair)
+        return first + rest
+
+    def vocabulary(
+        self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix], *, norm: Tensor, eps: float, exact: int
+    ) -> Tensor:
+        first, rest = (F.pad(y, (0, -y.shape[1] % BLOCK_ROWS)) for y in self.linear(x, pair, norm=norm, eps=eps))
+        _, places = likeliest(first, exact)
+        return first.scatter_add_(1, places, rest.gather(1, places))[:, : pair[0].rows]
 
     def feed_forward(self, x: Tensor, weights: FeedForwardWeights) -> Tensor | None:
         normed = rms_norm(x, weights.norm, weights.eps)
@@ -130,8 +141,9 @@ def turn(x: Tensor, positions: Tensor, frequency: Tensor) -> Tensor:
 def plain(q_nope: Tensor, q_rope: Tensor, known: Tensor, hidden: Tensor, w: LatentAttentionWeights) -> Tensor:
     """q_nope [T, H, nope], q_rope [T, H, rope], known [S, rank + rope], hidden [T, S] → [T, H, value]."""
     latent, k_rope = known.split((w.rank, w.rope), dim=1)
-    key = torch.stack([latent @ int4.decode(w.key[h]) for h in range(w.heads)]).bfloat16().float()  # [H, S, nope]
-    value = torch.stack([latent @ int4.decode(w.mix[h]).T for h in range(w.heads)]).bfloat16().float()
+    first, rest = w.upright
+    key = torch.stack([times(latent, first[h]) + times(latent, rest[h]) for h in range(w.heads)])  # [H, S, nope]
+    value = torch.stack([times(latent, w.mix[h]) for h in range(w.heads)])
     scores = torch.einsum("thn,hsn->hts", q_nope, key) + torch.einsum("thr,sr->hts", q_rope, k_rope)
     return torch.einsum("hts,hsv->thv", weights_of(scores, hidden, w), value)
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from kimi_vl.engine.guess import Guesses
 from kimi_vl.engine.pages import PAGE, Key, PictureSpan, page_keys
 from kimi_vl.processor import ModelInputs
-from kimi_vl.sampling import Drawn, SamplingParams, new_seed
-
-FinishReason = Literal["stop", "length", "cancelled"]
+from kimi_vl.sampling import Drawn, FinishReason, Sampler, SamplingParams, new_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +46,10 @@ def request_of(
 ) -> Request:
     """A conversation as a request. ``placeholder`` is the id that stands for one merged patch.
 
-    Raises: ``ValueError`` if its placeholders are not those of its pictures, or an id is none of the tokenizer's.
+    Raises: ``ValueError`` if ``params`` do not suit the vocabulary or ask for several answers, its placeholders are not
+    those of its pictures, or an id is none of the tokenizer's.
     """
+    params.check(inputs.vocab_size)
     prompt = inputs.input_ids.tolist()
     if not prompt or not 0 <= min(prompt) <= max(prompt) < inputs.vocab_size:
         raise ValueError(f"a prompt must be ids from 0 to {inputs.vocab_size - 1}, and at least one")
@@ -90,12 +90,22 @@ class Running:
     """A request under way. Its tokens are those of the prompt and then those drawn."""
 
     request: Request
-    answer: list[int] = field(default_factory=list)
     cached: int = 0  # tokens whose latents are in its pages
     pages: list[int] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)  # of its first full pages
     has_begun: bool = False
     reused: int = 0  # tokens that were found in the cache when it began
+    sampler: Sampler = field(init=False)
+    guesses: Guesses = field(init=False)
+
+    def __post_init__(self) -> None:
+        request = self.request
+        self.sampler = Sampler(request.prompt, request.end_ids, replace(request.params, seed=request.seed))
+        self.guesses = Guesses(request.prompt, request.most_tokens + 1)
+
+    @property
+    def answer(self) -> list[int]:
+        return self.sampler.answer
 
     @property
     def tokens(self) -> int:
@@ -112,6 +122,11 @@ class Running:
             self.keys = page_keys(self.ids[: pages * PAGE], spans, self.keys)
         return self.keys[:pages]
 
+    @property
+    def prompt_keys(self) -> list[Key]:
+        """Of the pages that the prompt fills."""
+        return self.keys_of(len(self.request.prompt) // PAGE)
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -119,5 +134,8 @@ class Progress:
 
     request: Request
     drawn: Drawn
-    finish: FinishReason | None
     reused: int
+
+    @property
+    def finish(self) -> FinishReason | None:
+        return self.drawn.finish

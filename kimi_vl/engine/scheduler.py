@@ -3,25 +3,28 @@
 Every answer that is under way gets its next token in each step; what is left of the step's budget goes to prompts, in
 the order in which they came. When the pages run out, the request that came last gives up its own and waits at the
 head of the queue; what it has said is kept, and read again later. A request that could never fit is refused at once.
+Requests that begin alike read their beginning once: while one reads a page, the next that needs it waits.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from kimi_vl.engine.guess import FORCED_SHARE, how_many
 from kimi_vl.engine.pages import PAGE, PagePool
 from kimi_vl.engine.request import Request, Running
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The tokens ``start`` … ``start + tokens`` of one request, to be read in this step."""
+    """The tokens ``start`` … ``start + tokens`` of one request, read in this step, and guesses at those after them."""
 
     running: Running
     start: int
     tokens: int
     is_prompt: bool
+    guessed: tuple[int, ...] = ()
 
     @property
     def is_last(self) -> bool:
@@ -77,6 +80,8 @@ class Scheduler:
                 budget -= piece.tokens
         while budget > 0 and self.waiting and len(self.running) < self.most_running:
             running = self.waiting[0]
+            if self._is_being_read(running):
+                break
             self._take_over(running)
             piece = self._next(running, budget, may_preempt=False)
             if piece is None:
@@ -89,16 +94,41 @@ class Scheduler:
             budget -= piece.tokens
         return sorted(pieces, key=lambda piece: piece.is_prompt)
 
-    def done(self, piece: Piece) -> None:
-        """A piece has been read: its pages are known from now on."""
+    def done(self, piece: Piece, right: int = 0) -> None:
+        """A piece has been read, and so many of its guesses were right: its pages are known from now on."""
         running = piece.running
-        running.cached += piece.tokens
+        running.cached += piece.tokens + right
         known = len(running.request.prompt) if self.deterministic else running.cached
         full = min(known, running.cached) // PAGE
+        keys = running.keys_of(full)
         # Only the pages that this piece filled are new.
-        if full > piece.start // PAGE:
-            for page, key in zip(running.pages, running.keys_of(full), strict=False):
-                self.pool.name(page, key)
+        for i in range(piece.start // PAGE, full):
+            self.pool.name(running.pages[i], keys[i])
+
+    def with_guesses(self, pieces: list[Piece], most: int) -> list[Piece]:
+        """Answers' pieces with as many guesses as pay, ``most`` at most. No page is taken for one."""
+        tokens = sum(piece.tokens for piece in pieces)
+        extended = []
+        for piece in pieces:
+            room = min(most, self.step_tokens - tokens)
+            if piece.is_last and not piece.is_prompt and room > 0:
+                piece = replace(piece, guessed=self._guessed(piece, tokens, room))
+                tokens += len(piece.guessed)
+            extended.append(piece)
+        return extended
+
+    def _guessed(self, piece: Piece, tokens: int, most: int) -> tuple[int, ...]:
+        running = piece.running
+        room = min(
+            most,
+            len(running.pages) * PAGE - running.cached - piece.tokens,
+            running.request.params.max_new_tokens - len(running.answer) - 1,
+        )
+        if room <= 0:
+            return ()
+        if forced := running.sampler.forced():
+            return tuple(forced[: min(room, how_many(FORCED_SHARE, tokens))])
+        return tuple(running.guesses.next(room)[: how_many(running.guesses.share, tokens)])
 
     def _next(self, running: Running, budget: int, *, may_preempt: bool) -> Piece | None:
         """The next tokens of one request, as many as budget and pages allow; ``None`` if that is none."""
@@ -122,11 +152,24 @@ class Scheduler:
             return None
         return Piece(running, running.cached, tokens, is_prompt)
 
+    def _is_being_read(self, running: Running) -> bool:
+        """Whether another request will soon know the next page of this one's prompt."""
+        keys = running.prompt_keys
+        next_page = len(self.pool.known(keys))
+        return next_page < self._pages_to_take_over(running) and any(
+            other.cached // PAGE <= next_page and other.prompt_keys[next_page : next_page + 1] == [keys[next_page]]
+            for other in self.running
+        )
+
+    def _pages_to_take_over(self, running: Running) -> int:
+        """One token at least of a prompt is read, for the next to follow from."""
+        return (len(running.request.prompt) - 1) // PAGE
+
     def _take_over(self, running: Running) -> None:
-        """Pages of an earlier request that began alike. One token at least is read, for the next to follow from."""
+        """Pages of an earlier request that began alike."""
         if running.pages:
             return
-        known = self.pool.known(running.keys_of((len(running.request.prompt) - 1) // PAGE))
+        known = self.pool.known(running.prompt_keys[: self._pages_to_take_over(running)])
         self.pool.hold(known)
         running.pages = list(known)
         running.cached = len(known) * PAGE

@@ -14,7 +14,10 @@ from kimi_vl.engine.int4 import Int4Matrix
 
 @dataclass(frozen=True, eq=False)
 class LatentAttentionWeights:
-    """The attention half. ``kv_b_proj`` is cut into heads, and its key rows lie the other way round."""
+    """The attention half. ``kv_b_proj`` is cut into heads.
+
+    Its key rows are there in both directions: answers take their queries to latents, prompts their latents to keys.
+    """
 
     norm: Tensor  # [D]
     latent_norm: Tensor  # [rank]
@@ -22,8 +25,9 @@ class LatentAttentionWeights:
     q: Int4Matrix  # [H · (nope + rope), D]
     latent: Int4Matrix  # [rank + rope, D]
     o: Int4Matrix  # [D, H · value]
-    key: Int4Matrix  # H of [rank, nope]
     mix: Int4Matrix  # H of [value, rank]
+    key: Int4Matrix  # H of [rank, nope]
+    upright: tuple[Int4Matrix, Int4Matrix]  # H of [nope, rank] each, whose sum is ``key`` transposed
     eps: float
     latent_eps: float
 

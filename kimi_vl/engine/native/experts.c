@@ -7,6 +7,8 @@
 
 // Tokens of which one thread holds gate and up at a time.
 #define TILE 32
+// Rows of 16 of the output that a thread takes at a time.
+#define FALL 4
 
 typedef struct {
     pool *p;
@@ -21,13 +23,15 @@ typedef struct {
     int32_t *choice;      // [tokens, chosen], ascending
     float *choice_weight; // [tokens, chosen]
     int64_t *offset;      // [experts + 1]: whose places are whose
+    int32_t *called;      // the experts that have places
     int64_t *token;       // [places] of each place
     float *weight;        // [places]
+    int64_t calls, risen, fallen;
     int8_rows gathered;   // [places], the input of each place
     int8_rows inner;      // [places]
     int8_rows shared_inner;
     float *sum; // [tokens, hidden padded]
-    float *tile; // [threads, 2, TILE, 32]
+    float *tile; // [threads, 2, TILE, 128]
 } ff_job;
 
 static void layout(ff_job *j, room *r) {
@@ -37,23 +41,26 @@ static void layout(ff_job *j, room *r) {
     j->input = take_int8_rows(r, j->tokens, f->shared.gate.columns);
     j->shared_inner = take_int8_rows(r, j->tokens, f->shared.down.columns);
     j->sum = take(r, j->tokens * f->shared.down.rows * (int64_t)sizeof(float));
-    j->tile = take(r, threads * 2 * TILE * GROUP * (int64_t)sizeof(float));
+    j->tile = take(r, threads * 2 * TILE * COLUMNS * (int64_t)sizeof(float));
     if (!f->experts) return;
     j->logits = take(r, j->tokens * f->experts * (int64_t)sizeof(float));
     j->choice = take(r, places * (int64_t)sizeof(int32_t));
     j->choice_weight = take(r, places * (int64_t)sizeof(float));
     j->offset = take(r, (f->experts + 1) * (int64_t)sizeof(int64_t));
+    j->called = take(r, f->experts * (int64_t)sizeof(int32_t));
     j->token = take(r, places * (int64_t)sizeof(int64_t));
     j->weight = take(r, places * (int64_t)sizeof(float));
     j->gathered = take_int8_rows(r, places, f->one.gate.columns);
     j->inner = take_int8_rows(r, places, f->one.down.columns);
 }
 
+// Four sums, so that none waits for itself.
 static float dot(const float *a, const float *b, int64_t count) {
-    floats sums = {0};
+    floats sums[4] = {{0}};
     int64_t i = 0;
-    for (; i + LANES <= count; i += LANES) sums += load(a + i) * load(b + i);
-    float sum = sum_of(sums);
+    for (; i + 4 * LANES <= count; i += 4 * LANES)
+        for (int n = 0; n < 4; n++) sums[n] += load(a + i + n * LANES) * load(b + i + n * LANES);
+    float sum = sum_of(sums[0] + sums[1] + (sums[2] + sums[3]));
     for (; i < count; i++) sum += a[i] * b[i];
     return sum;
 }
@@ -115,6 +122,7 @@ static void group(ff_job *j) {
     for (int32_t e = 0; e <= f->experts; e++) j->offset[e] = 0;
     for (int64_t i = 0; i < places; i++) j->offset[j->choice[i] + 1]++;
     for (int32_t e = 0; e < f->experts; e++) {
+        if (j->offset[e + 1]) j->called[j->calls++] = e;
         j->offset[e + 1] += j->offset[e];
         next[e] = j->offset[e];
     }
@@ -126,55 +134,45 @@ static void group(ff_job *j) {
     if (j->told) memcpy(j->told, j->choice, sizeof(int32_t) * (size_t)places);
 }
 
-static void copy_row(int8_rows to, int64_t row, int8_rows from, int64_t of) {
-    int64_t columns = from.columns, groups = columns / GROUP;
-    memcpy(to.q + row * columns, from.q + of * columns, (size_t)columns);
-    memcpy(to.scale + row * groups, from.scale + of * groups, sizeof(float) * (size_t)groups);
-    memcpy(to.minus8 + row * groups, from.minus8 + of * groups, sizeof(int32_t) * (size_t)groups);
-}
-
 // ---- experts -----------------------------------------------------------------------------------------------------
 
 static swiglu expert(const feed_forward *f, int32_t e) {
     return (swiglu){int4_behind(f->one.gate, e), int4_behind(f->one.up, e), int4_behind(f->one.down, e)};
 }
 
-// inner[first + m] = silu(gate(x)) · up(x), the share of 32-row pieces, for tokens from `first` on.
-static void rise(const swiglu *s, share pieces, const int8_rows *x, int64_t first, int64_t tokens, int8_rows inner,
-                 float *tile) {
-    float *gate = tile, *up = tile + TILE * GROUP;
-    int64_t groups = inner.columns / GROUP, block_rows = s->gate.rows / ROWS;
-    for (int64_t from = first; from < first + tokens; from += TILE) {
-        int64_t some = first + tokens - from < TILE ? first + tokens - from : TILE;
-        for (int64_t g = pieces.from; g < pieces.to; g++) {
-            for (int half = 0; half < 2; half++) {
-                // the last piece may be but 16 rows, and behind the last row all is 0
-                int64_t b = 2 * g + half;
-                for (int64_t m = 0; m < some && b >= block_rows; m++)
-                    for (int i = half * ROWS; i < (half + 1) * ROWS; i++) gate[m * GROUP + i] = up[m * GROUP + i] = 0;
-                if (b >= block_rows) continue;
-                int4_times_int8(&s->gate, b, x, from, some, gate + half * ROWS, GROUP);
-                int4_times_int8(&s->up, b, x, from, some, up + half * ROWS, GROUP);
-            }
-            for (int64_t m = 0; m < some; m++) {
-                float product[GROUP];
-                for (int i = 0; i < GROUP; i += LANES)
-                    store(product + i, silu(load(gate + m * GROUP + i)) * load(up + m * GROUP + i));
-                int64_t row = from + m;
-                int8_rows piece = {inner.q + row * inner.columns + g * GROUP, inner.scale + row * groups + g,
-                                   inner.minus8 + row * groups + g, GROUP};
-                int8_quantize_row(product, GROUP, piece, 0);
-            }
+// Those of the rows of all places that belong to expert e.
+static int8_rows places_of(const ff_job *j, int8_rows of, int32_t e) {
+    return int8_part(of, j->offset[e], j->offset[e + 1] - j->offset[e]);
+}
+
+// inner = silu(gate(x)) · up(x): columns 128 · piece to 128 · piece + 127.
+static void rise(const swiglu *s, int64_t piece, const int8_rows *x, int8_rows inner, float *tile) {
+    float *gate = tile, *up = tile + TILE * COLUMNS;
+    int64_t first = piece * COLUMNS / ROWS, rows = s->gate.rows / ROWS - first;
+    rows = rows < COLUMNS / ROWS ? rows : COLUMNS / ROWS;
+    // behind the last row all is 0
+    if (rows < COLUMNS / ROWS) memset(tile, 0, sizeof(float) * 2 * TILE * COLUMNS);
+    for (int64_t from = 0; from < x->tokens; from += TILE) {
+        int64_t some = x->tokens - from < TILE ? x->tokens - from : TILE;
+        for (int64_t b = 0; b < rows; b++) {
+            int4_times_int8(&s->gate, first + b, x, from, some, gate + b * ROWS, COLUMNS);
+            int4_times_int8(&s->up, first + b, x, from, some, up + b * ROWS, COLUMNS);
+        }
+        for (int64_t m = 0; m < some; m++) {
+            float product[COLUMNS];
+            for (int i = 0; i < COLUMNS; i += LANES)
+                store(product + i, silu(load(gate + m * COLUMNS + i)) * load(up + m * COLUMNS + i));
+            int8_quantize_block(product, inner, from + m, piece);
         }
     }
 }
 
-// sum[token of m] += weight of m · down(inner[first + m]), the share of 16-row blocks.
-static void fall(const int4_matrix *down, share rows, const int8_rows *inner, int64_t first, int64_t tokens,
-                 const int64_t *token, const float *weight, float *sum) {
+// sum[token of m] += weight of m · down(inner[m]), for some rows of 16.
+static void fall(const int4_matrix *down, share rows, const int8_rows *inner, const int64_t *token,
+                 const float *weight, float *sum) {
     float part[TILE * ROWS];
-    for (int64_t from = first; from < first + tokens; from += TILE) {
-        int64_t some = first + tokens - from < TILE ? first + tokens - from : TILE;
+    for (int64_t from = 0; from < inner->tokens; from += TILE) {
+        int64_t some = inner->tokens - from < TILE ? inner->tokens - from : TILE;
         for (int64_t b = rows.from; b < rows.to; b++) {
             int4_times_int8(down, b, inner, from, some, part, ROWS);
             for (int64_t m = 0; m < some; m++) {
@@ -186,10 +184,30 @@ static void fall(const int4_matrix *down, share rows, const int8_rows *inner, in
     }
 }
 
+static void route(ff_job *j, share tokens, int thread, int threads) {
+    const feed_forward *f = j->f;
+    share experts = share_of(f->experts, thread, threads);
+    for (int64_t e = experts.from; e < experts.to; e++)
+        for (int64_t m = 0; m < j->tokens; m++)
+            j->logits[m * f->experts + e] = dot(f->router + e * f->hidden, j->normed + m * f->hidden, f->hidden);
+    pool_barrier(j->p);
+    for (int64_t m = tokens.from; m < tokens.to; m++)
+        choose(f, j->logits + m * f->experts, j->choice + m * f->chosen, j->choice_weight + m * f->chosen);
+    pool_barrier(j->p);
+    if (thread == 0) group(j);
+    pool_barrier(j->p);
+    for (int64_t c = thread; c < j->calls; c += threads) {
+        int8_rows mine = places_of(j, j->gathered, j->called[c]);
+        for (int64_t m = 0; m < mine.tokens; m++)
+            int8_copy_row(mine, m, j->input, j->token[j->offset[j->called[c]] + m]);
+    }
+    pool_barrier(j->p);
+}
+
 static void work(void *context, int thread, int threads) {
     ff_job *j = context;
     const feed_forward *f = j->f;
-    float *tile = j->tile + thread * 2 * TILE * GROUP;
+    float *tile = j->tile + thread * 2 * TILE * COLUMNS;
 
     share tokens = share_of(j->tokens, thread, threads);
     for (int64_t m = tokens.from; m < tokens.to; m++) {
@@ -197,47 +215,38 @@ static void work(void *context, int thread, int threads) {
         int8_quantize_row(j->normed + m * f->hidden, f->hidden, j->input, m);
     }
     pool_barrier(j->p);
+    if (f->experts) route(j, tokens, thread, threads);
 
-    if (f->experts) {
-        share experts = share_of(f->experts, thread, threads);
-        for (int64_t e = experts.from; e < experts.to; e++)
-            for (int64_t m = 0; m < j->tokens; m++)
-                j->logits[m * f->experts + e] = dot(f->router + e * f->hidden, j->normed + m * f->hidden, f->hidden);
-        pool_barrier(j->p);
-        for (int64_t m = tokens.from; m < tokens.to; m++)
-            choose(f, j->logits + m * f->experts, j->choice + m * f->chosen, j->choice_weight + m * f->chosen);
-        pool_barrier(j->p);
-        if (thread == 0) group(j);
-        pool_barrier(j->p);
-        share places = share_of(j->tokens * f->chosen, thread, threads);
-        for (int64_t i = places.from; i < places.to; i++) copy_row(j->gathered, i, j->input, j->token[i]);
-        pool_barrier(j->p);
-    }
-
-    share pieces = share_of(f->shared.down.columns / GROUP, thread, threads);
-    rise(&f->shared, pieces, &j->input, 0, j->tokens, j->shared_inner, tile);
-    for (int32_t e = 0; e < f->experts; e++) {
-        int64_t first = j->offset[e], some = j->offset[e + 1] - first;
-        if (!some) continue;
+    int64_t of_shared = f->shared.down.columns / COLUMNS, of_one = f->experts ? f->one.down.columns / COLUMNS : 1;
+    for (int64_t n; (n = next_piece(&j->risen)) < of_shared + j->calls * of_one;) {
+        if (n < of_shared) {
+            rise(&f->shared, n, &j->input, j->shared_inner, tile);
+            continue;
+        }
+        int32_t e = j->called[(n - of_shared) / of_one];
         swiglu s = expert(f, e);
-        rise(&s, share_of(s.down.columns / GROUP, thread, threads), &j->gathered, first, some, j->inner, tile);
+        int8_rows x = places_of(j, j->gathered, e);
+        rise(&s, (n - of_shared) % of_one, &x, places_of(j, j->inner, e), tile);
     }
     pool_barrier(j->p);
 
-    share rows = share_of(f->shared.down.rows / ROWS, thread, threads);
-    int64_t stride = f->shared.down.rows, width = (rows.to - rows.from) * ROWS;
-    for (int64_t m = 0; m < j->tokens; m++)
-        memset(j->sum + m * stride + rows.from * ROWS, 0, sizeof(float) * (size_t)width);
-    fall(&f->shared.down, rows, &j->shared_inner, 0, j->tokens, NULL, NULL, j->sum);
-    for (int32_t e = 0; e < f->experts; e++) {
-        int64_t first = j->offset[e], some = j->offset[e + 1] - first;
-        if (!some) continue;
-        swiglu s = expert(f, e);
-        fall(&s.down, rows, &j->inner, first, some, j->token, j->weight, j->sum);
+    int64_t stride = f->shared.down.rows, rows = stride / ROWS;
+    for (int64_t n; (n = next_piece(&j->fallen)) * FALL < rows;) {
+        share mine = {n * FALL, (n + 1) * FALL < rows ? (n + 1) * FALL : rows};
+        int64_t first = mine.from * ROWS, end = mine.to * ROWS;
+        for (int64_t m = 0; m < j->tokens; m++)
+            memset(j->sum + m * stride + first, 0, sizeof(float) * (size_t)(end - first));
+        fall(&f->shared.down, mine, &j->shared_inner, NULL, NULL, j->sum);
+        for (int64_t c = 0; c < j->calls; c++) {
+            int32_t e = j->called[c];
+            int4_matrix down = int4_behind(f->one.down, e);
+            int8_rows inner = places_of(j, j->inner, e);
+            fall(&down, mine, &inner, j->token + j->offset[e], j->weight + j->offset[e], j->sum);
+        }
+        end = end < f->hidden ? end : f->hidden;
+        for (int64_t m = 0; m < j->tokens; m++)
+            for (int64_t i = first; i < end; i++) j->x[m * f->hidden + i] += j->sum[m * stride + i];
     }
-    int64_t end = rows.to * ROWS < f->hidden ? rows.to * ROWS : f->hidden;
-    for (int64_t m = 0; m < j->tokens; m++)
-        for (int64_t i = rows.from * ROWS; i < end; i++) j->x[m * f->hidden + i] += j->sum[m * stride + i];
 }
 
 void feed_forward_run(pool *p, const feed_forward *f, float *x, int64_t tokens, int32_t *chosen) {

@@ -5,34 +5,95 @@
 #include "simd.h"
 
 int8_rows take_int8_rows(room *r, int64_t tokens, int64_t columns) {
-    int8_rows rows = {.columns = columns};
+    int8_rows rows = {.tokens = tokens, .columns = columns};
     rows.q = take(r, tokens * columns);
-    rows.scale = take(r, tokens * columns / GROUP * (int64_t)sizeof(float));
-    rows.minus8 = take(r, tokens * columns / GROUP * (int64_t)sizeof(int32_t));
+    rows.scale = take(r, tokens * columns / COLUMNS * (int64_t)sizeof(float));
+    rows.start = take(r, tokens * columns / GROUP * (int64_t)sizeof(int32_t));
     return rows;
 }
 
-void int8_quantize_row(const float *x, int64_t count, int8_rows to, int64_t token) {
-    int64_t groups = to.columns / GROUP;
-    for (int64_t g = 0; g < groups; g++) {
-        float part[GROUP] = {0};
-        int64_t some = count - g * GROUP < GROUP ? count - g * GROUP : GROUP;
-        if (some > 0) memcpy(part, x + g * GROUP, sizeof(float) * (size_t)some);
-        floats largest = {0};
-        for (int i = 0; i < GROUP; i += LANES) largest = larger(largest, larger(load(part + i), -load(part + i)));
-        float most = largest_of(largest), inverse = most > 0 ? 127.0f / most : 0;
-        ints sum = {0};
-        for (int i = 0; i < GROUP; i += LANES) {
-            ints whole = __builtin_convertvector(rounded(load(part + i) * inverse), ints);
-            bytes q = __builtin_convertvector(whole, bytes);
-            memcpy(to.q + token * to.columns + g * GROUP + i, &q, sizeof q);
-            sum += whole;
-        }
-        int32_t total = 0;
-        for (int l = 0; l < LANES; l++) total += sum[l];
-        to.scale[token * groups + g] = most / 127.0f;
-        to.minus8[token * groups + g] = -8 * total;
+int8_rows int8_part(int8_rows of, int64_t first, int64_t tokens) {
+    of.q += first * of.columns;
+    of.scale += first * of.columns / COLUMNS;
+    of.start += first * of.columns / GROUP;
+    of.tokens = tokens;
+    return of;
+}
+
+// Tokens of the tile that begins at `first`.
+INLINE int64_t tile_at(int64_t tokens, int64_t first) {
+    int64_t left = tokens - first, width = TOGETHER;
+    while (width > left) width /= 2;
+    return width;
+}
+
+// Where a token's first number of q lies is `first` tokens and `place` of `width` in.
+typedef struct {
+    int64_t first, width, place;
+} tile;
+
+static tile tile_of(int64_t tokens, int64_t token) {
+    tile t = {token / TOGETHER * TOGETHER, 0, 0};
+    for (;; t.first += t.width) {
+        t.width = tile_at(tokens, t.first);
+        t.place = token - t.first;
+        if (t.place < t.width) return t;
     }
+}
+
+// What a sum of products with q - 8 begins with when it is made of products with q: -8 · sum of the group.
+static int32_t start_of(const int8_t q[GROUP]) {
+    int32_t sum[2] = {0};
+    for (int i = 0; i < GROUP; i++) sum[i / 2 % 2] -= 8 * q[i];
+#if KIMI_AVX2
+    // there, a sum lies in two halves of 16 bits, each of which goes over but comes back
+    return (int32_t)((uint32_t)(uint16_t)sum[0] | (uint32_t)sum[1] << 16);
+#else
+    return sum[0] + sum[1];
+#endif
+}
+
+void int8_quantize_block(const float *x, int8_rows to, int64_t token, int64_t block) {
+    floats largest = {0};
+    for (int i = 0; i < COLUMNS; i += LANES) largest = larger(largest, larger(load(x + i), -load(x + i)));
+    float most = largest_of(largest), inverse = most > 0 ? 127.0f / most : 0;
+    int8_t q[COLUMNS];
+    for (int i = 0; i < COLUMNS; i += LANES) {
+        ints whole = __builtin_convertvector(rounded(load(x + i) * inverse), ints);
+        bytes eight = __builtin_convertvector(whole, bytes);
+        memcpy(q + i, &eight, sizeof eight);
+    }
+    tile t = tile_of(to.tokens, token);
+    int8_t *at = to.q + t.first * to.columns + block * COLUMNS * t.width + 4 * t.place;
+    for (int i = 0; i < COLUMNS; i += 4) memcpy(at + i * t.width, q + i, 4);
+    to.scale[t.first * to.columns / COLUMNS + block * t.width + t.place] = most / 127.0f;
+    int32_t *start = to.start + t.first * to.columns / GROUP + block * GROUPS * t.width + t.place;
+    for (int g = 0; g < GROUPS; g++) start[g * t.width] = start_of(q + g * GROUP);
+}
+
+void int8_quantize_row(const float *x, int64_t count, int8_rows to, int64_t token) {
+    int64_t whole = count / COLUMNS, rest = count % COLUMNS;
+    for (int64_t b = 0; b < to.columns / COLUMNS; b++) {
+        if (b < whole) {
+            int8_quantize_block(x + b * COLUMNS, to, token, b);
+            continue;
+        }
+        float part[COLUMNS] = {0};
+        if (b == whole) memcpy(part, x + b * COLUMNS, sizeof(float) * (size_t)rest);
+        int8_quantize_block(part, to, token, b);
+    }
+}
+
+void int8_copy_row(int8_rows to, int64_t token, int8_rows from, int64_t of) {
+    tile t = tile_of(to.tokens, token), f = tile_of(from.tokens, of);
+    int64_t columns = from.columns, blocks = columns / COLUMNS, groups = columns / GROUP;
+    const int8_t *q = from.q + f.first * columns + 4 * f.place;
+    int8_t *at = to.q + t.first * columns + 4 * t.place;
+    for (int64_t i = 0; i < columns; i += 4) memcpy(at + i * t.width, q + i * f.width, 4);
+    for (int64_t b = 0; b < blocks; b++)
+        to.scale[t.first * blocks + b * t.width + t.place] = from.scale[f.first * blocks + b * f.width + f.place];
+    for (int64_t g = 0; g < groups; g++)
+        to.start[t.first * groups + g * t.width + t.place] = from.start[f.first * groups + g * f.width + f.place];
 }
 
 void rms_norm_row(const float *x, const float *weight, int64_t count, float eps, float *to) {
@@ -48,6 +109,9 @@ void rms_norm_row(const float *x, const float *weight, int64_t count, float eps,
     for (i = 0; i < count; i++) to[i] = x[i] * scale * weight[i];
 }
 
+// Of 16 rows times some tokens, the sum over 128 columns is a whole number below 2^24: scales of weights are whole, and
+// a token has one scale for all of a block.
+
 #if KIMI_AVX512
 
 INLINE __m512i four(const int8_t *from) {
@@ -57,115 +121,151 @@ INLINE __m512i four(const int8_t *from) {
 }
 
 INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8_rows *x, int64_t first,
-                  float out[8][ROWS]) {
-    int64_t columns = x->columns, groups = columns / GROUP;
-    const int8_t *q = x->q + first * columns;
-    const float *scale = x->scale + first * groups;
-    const int32_t *minus8 = x->minus8 + first * groups;
-    const __m512i nibble = _mm512_set1_epi8(15);
-    __m512 sum[8];
+                  float out[TOGETHER][ROWS]) {
+    const int8_t *q = x->q + first * x->columns;
+    const float *scale = x->scale + first * x->columns / COLUMNS;
+    const int32_t *start = x->start + first * x->columns / GROUP;
+    const __m512i nibble = _mm512_set1_epi8(15), low = _mm512_set1_epi32(0xffff);
+    __m512 sum[TOGETHER];
+#pragma GCC unroll 8
     for (int m = 0; m < tokens; m++) sum[m] = _mm512_setzero_ps();
     for (int64_t b = 0; b < blocks; b++, w += BLOCK_BYTES) {
+        __m512i whole[TOGETHER];
+#pragma GCC unroll 8
+        for (int m = 0; m < tokens; m++) whole[m] = _mm512_setzero_si512();
         for (int g = 0; g < GROUPS; g++) {
-            _mm_prefetch((const char *)w + 4 * BLOCK_BYTES + 256 * g, _MM_HINT_T0);
-            _mm_prefetch((const char *)w + 4 * BLOCK_BYTES + 256 * g + 64, _MM_HINT_T0);
-            _mm_prefetch((const char *)w + 4 * BLOCK_BYTES + 256 * g + 128, _MM_HINT_T0);
-            _mm_prefetch((const char *)w + 4 * BLOCK_BYTES + 256 * g + 192, _MM_HINT_T0);
-            __m128i bytes = _mm_loadu_si128((const __m128i *)(w + ROWS * g));
-            __m512 weight_scale = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
             const uint8_t *at = w + GROUPS * ROWS + 256 * g;
+#pragma GCC unroll 8
+            for (int line = 0; line < 4; line++)
+                _mm_prefetch((const char *)at + 4 * BLOCK_BYTES + 64 * line, _MM_HINT_T0);
+            __m128i bytes = _mm_loadu_si128((const __m128i *)(w + ROWS * g));
+            __m512i weight_scale = _mm512_and_si512(_mm512_cvtepi8_epi32(bytes), low);
             __m512i quad[8];
+#pragma GCC unroll 8
             for (int j = 0; j < 4; j++) {
                 __m512i both = _mm512_loadu_si512(at + 64 * j);
                 quad[j] = _mm512_and_si512(both, nibble);
                 quad[j + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
             }
-            int64_t group = b * GROUPS + g;
+#pragma GCC unroll 8
             for (int m = 0; m < tokens; m++) {
-                const int8_t *a = q + m * columns + group * GROUP;
-                __m512i dot = _mm512_set1_epi32(minus8[m * groups + group]);
-                for (int j = 0; j < 8; j++) dot = _mm512_dpbusd_epi32(dot, quad[j], four(a + 4 * j));
-                __m512 both = _mm512_mul_ps(weight_scale, _mm512_set1_ps(scale[m * groups + group]));
-                sum[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), both, sum[m]);
+                const int8_t *a = q + (b * COLUMNS + g * GROUP) * tokens + 4 * m;
+                __m512i dot = _mm512_set1_epi32(start[(b * GROUPS + g) * tokens + m]);
+#pragma GCC unroll 8
+                for (int j = 0; j < 8; j++) dot = _mm512_dpbusd_epi32(dot, quad[j], four(a + 4 * j * tokens));
+                // a dot fits into 16 bits
+                whole[m] = _mm512_dpwssd_epi32(whole[m], dot, weight_scale);
             }
         }
+#pragma GCC unroll 8
+        for (int m = 0; m < tokens; m++)
+            sum[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[m]),
+                                     _mm512_set1_ps(scale[b * tokens + m]), sum[m]);
     }
+#pragma GCC unroll 8
     for (int m = 0; m < tokens; m++) _mm512_storeu_ps(out[m], sum[m]);
 }
 
 #elif KIMI_AVX2
 
-INLINE __m256i four(const int8_t *from) {
-    int32_t bytes;
-    memcpy(&bytes, from, sizeof bytes);
-    return _mm256_set1_epi32(bytes);
-}
+INLINE __m256i four(const void *from) { return (__m256i)_mm256_broadcast_ss(from); }
 
+// Keeps sums in their registers: the compiler would add in another order and run out of them.
+#define KEEP(x) __asm__("" : "+x"(x))
+
+// Both 8-row halves of a 16-row block: [half].
 INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8_rows *x, int64_t first,
-                  float out[8][ROWS]) {
-    int64_t columns = x->columns, groups = columns / GROUP;
-    const int8_t *q = x->q + first * columns;
-    const float *scale = x->scale + first * groups;
-    const int32_t *minus8 = x->minus8 + first * groups;
-    const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-    __m256 sum[8][2];
+                  float out[TOGETHER][ROWS]) {
+    const int8_t *q = x->q + first * x->columns;
+    const float *scale = x->scale + first * x->columns / COLUMNS;
+    const int32_t *start = x->start + first * x->columns / GROUP;
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256 sum[TOGETHER][2];
+#pragma GCC unroll 4
     for (int m = 0; m < tokens; m++) sum[m][0] = sum[m][1] = _mm256_setzero_ps();
     for (int64_t b = 0; b < blocks; b++, w += BLOCK_BYTES) {
+        __m256i whole[TOGETHER][2];
+#pragma GCC unroll 4
+        for (int m = 0; m < tokens; m++) whole[m][0] = whole[m][1] = _mm256_setzero_si256();
         for (int g = 0; g < GROUPS; g++) {
-            int64_t group = b * GROUPS + g;
-            for (int half = 0; half < 2; half++) {
-                __m128i bytes = _mm_loadl_epi64((const __m128i *)(w + ROWS * g + 8 * half));
-                __m256 weight_scale = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
-                const uint8_t *at = w + GROUPS * ROWS + 256 * g + 32 * half;
-                __m256i quad[8];
-                for (int j = 0; j < 4; j++) {
-                    __m256i both = _mm256_loadu_si256((const __m256i *)(at + 64 * j));
-                    quad[j] = _mm256_and_si256(both, nibble);
-                    quad[j + 4] = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
-                }
-                for (int m = 0; m < tokens; m++) {
-                    const int8_t *a = q + m * columns + group * GROUP;
-                    // 16 products of at most 15 · 127 fit into 16 bits, so nothing saturates here
-                    __m256i pairs = _mm256_maddubs_epi16(quad[0], four(a));
-                    for (int j = 1; j < 8; j++)
-                        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(quad[j], four(a + 4 * j)));
-                    __m256i dot = _mm256_add_epi32(_mm256_madd_epi16(pairs, ones),
-                                                   _mm256_set1_epi32(minus8[m * groups + group]));
-                    __m256 both = _mm256_mul_ps(weight_scale, _mm256_set1_ps(scale[m * groups + group]));
-                    sum[m][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), both, sum[m][half]);
+            const uint8_t *at = w + GROUPS * ROWS + 256 * g;
+            for (int line = 0; line < 4; line++)
+                _mm_prefetch((const char *)at + 4 * BLOCK_BYTES + 64 * line, _MM_HINT_T0);
+            const int8_t *a = q + (b * COLUMNS + g * GROUP) * tokens;
+            __m256i pairs[TOGETHER][2];
+#pragma GCC unroll 4
+            for (int m = 0; m < tokens; m++)
+                pairs[m][0] = pairs[m][1] = four(start + (b * GROUPS + g) * tokens + m);
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+                __m256i both[2] = {_mm256_loadu_si256((const __m256i *)(at + 64 * j)),
+                                   _mm256_loadu_si256((const __m256i *)(at + 64 * j + 32))};
+#pragma GCC unroll 2
+                for (int upper = 0; upper < 2; upper++) {
+                    __m256i quad[2];
+#pragma GCC unroll 4
+                    for (int half = 0; half < 2; half++)
+                        quad[half] = _mm256_and_si256(upper ? _mm256_srli_epi16(both[half], 4) : both[half], nibble);
+#pragma GCC unroll 4
+                    for (int m = 0; m < tokens; m++) {
+                        __m256i of_token = four(a + (16 * upper + 4 * j) * tokens + 4 * m);
+#pragma GCC unroll 4
+                        for (int half = 0; half < 2; half++) {
+                            pairs[m][half] =
+                                _mm256_add_epi16(pairs[m][half], _mm256_maddubs_epi16(quad[half], of_token));
+                            KEEP(pairs[m][half]);
+                        }
+                    }
                 }
             }
+#pragma GCC unroll 4
+            for (int half = 0; half < 2; half++) {
+                __m256i weight_scale = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(
+                    _mm_loadl_epi64((const __m128i *)(w + ROWS * g + 8 * half)),
+                    _mm_loadl_epi64((const __m128i *)(w + ROWS * g + 8 * half))));
+#pragma GCC unroll 4
+                for (int m = 0; m < tokens; m++)
+                    whole[m][half] =
+                        _mm256_add_epi32(whole[m][half], _mm256_madd_epi16(pairs[m][half], weight_scale));
+            }
         }
+#pragma GCC unroll 4
+        for (int m = 0; m < tokens; m++)
+#pragma GCC unroll 4
+            for (int half = 0; half < 2; half++)
+                sum[m][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(whole[m][half]),
+                                               _mm256_broadcast_ss(scale + b * tokens + m), sum[m][half]);
     }
+#pragma GCC unroll 4
     for (int m = 0; m < tokens; m++) memcpy(out[m], sum[m], sizeof out[m]);
 }
 
 #else
 
 INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8_rows *x, int64_t first,
-                  float out[8][ROWS]) {
-    int64_t columns = x->columns, groups = columns / GROUP;
+                  float out[TOGETHER][ROWS]) {
+    const int8_t *q = x->q + first * x->columns;
+    const float *scale = x->scale + first * x->columns / COLUMNS;
+    const int32_t *start = x->start + first * x->columns / GROUP;
     for (int m = 0; m < tokens; m++) memset(out[m], 0, sizeof out[m]);
-    for (int64_t b = 0; b < blocks; b++, w += BLOCK_BYTES) {
-        for (int g = 0; g < GROUPS; g++) {
-            int64_t group = b * GROUPS + g;
-            const uint8_t *at = w + GROUPS * ROWS + 256 * g;
-            for (int m = 0; m < tokens; m++) {
-                const int8_t *a = x->q + (first + m) * columns + group * GROUP;
+    for (int64_t b = 0; b < blocks; b++, w += BLOCK_BYTES)
+        for (int m = 0; m < tokens; m++) {
+            int32_t whole[ROWS] = {0};
+            for (int g = 0; g < GROUPS; g++) {
+                const uint8_t *at = w + GROUPS * ROWS + 256 * g;
+                const int8_t *a = q + (b * COLUMNS + g * GROUP) * tokens + 4 * m;
                 int32_t dot[ROWS];
-                for (int r = 0; r < ROWS; r++) dot[r] = x->minus8[(first + m) * groups + group];
+                for (int r = 0; r < ROWS; r++) dot[r] = start[(b * GROUPS + g) * tokens + m];
                 for (int j = 0; j < 4; j++)
                     for (int r = 0; r < ROWS; r++)
                         for (int i = 0; i < 4; i++) {
                             int both = at[64 * j + 4 * r + i];
-                            dot[r] += (both & 15) * a[4 * j + i] + (both >> 4) * a[16 + 4 * j + i];
+                            dot[r] += (both & 15) * a[4 * j * tokens + i] + (both >> 4) * a[(16 + 4 * j) * tokens + i];
                         }
-                float scale = x->scale[(first + m) * groups + group];
-                for (int r = 0; r < ROWS; r++)
-                    out[m][r] += (float)dot[r] * ((float)(int8_t)w[ROWS * g + r] * scale);
+                for (int r = 0; r < ROWS; r++) whole[r] += dot[r] * (int8_t)w[ROWS * g + r];
             }
+            for (int r = 0; r < ROWS; r++) out[m][r] += (float)whole[r] * scale[b * tokens + m];
         }
-    }
 }
 
 #endif
@@ -175,21 +275,20 @@ void int4_times_int8(const int4_matrix *w, int64_t block_row, const int8_rows *x
     int64_t blocks = w->columns / COLUMNS;
     const uint8_t *at = w->blocks + block_row * blocks * BLOCK_BYTES;
     const float *row_scale = w->row_scale + block_row * ROWS;
-    float out[8][ROWS];
-    int64_t m = 0;
-    while (m < tokens) {
-        int64_t left = tokens - m;
-        int some = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    float out[TOGETHER][ROWS];
+    for (int64_t m = 0, some; m < tokens; m += some) {
+        some = tile_at(x->tokens, first + m);
         switch (some) {
-            case 8: times(8, at, blocks, x, first + m, out); break;
+            case TOGETHER: times(TOGETHER, at, blocks, x, first + m, out); break;
+#if TOGETHER > 4
             case 4: times(4, at, blocks, x, first + m, out); break;
+#endif
             case 2: times(2, at, blocks, x, first + m, out); break;
             default: times(1, at, blocks, x, first + m, out);
         }
-        for (int i = 0; i < some; i++)
+        for (int64_t i = 0; i < some; i++)
             for (int r = 0; r < ROWS; r += LANES)
                 store(y + (m + i) * stride + r, load(out[i] + r) * load(row_scale + r));
-        m += some;
     }
 }
 
@@ -219,11 +318,27 @@ int4_matrix int4_behind(int4_matrix w, int64_t n) {
 // Tokens whose activations stay in the cache near the core while all rows pass.
 #define TILE 64
 
-void int4_share(const int4_matrix *w, share rows, const int8_rows *x, int64_t tokens, float *y, int64_t stride) {
+void int4_share(const int4_matrix *w, share rows, const int8_rows *x, float *y, int64_t stride) {
+    int64_t tokens = x->tokens;
     for (int64_t first = 0; first < tokens; first += TILE) {
         int64_t some = tokens - first < TILE ? tokens - first : TILE;
         for (int64_t b = rows.from; b < rows.to; b++)
             int4_times_int8(w, b, x, first, some, y + first * stride + b * ROWS, stride);
+    }
+}
+
+static void add_share(const int4_matrix *w, share rows, const int8_rows *x, float *y, int64_t stride) {
+    float part[TILE * ROWS];
+    for (int64_t first = 0; first < x->tokens; first += TILE) {
+        int64_t some = x->tokens - first < TILE ? x->tokens - first : TILE;
+        for (int64_t b = rows.from; b < rows.to; b++) {
+            int4_times_int8(w, b, x, first, some, part, ROWS);
+            for (int64_t m = 0; m < some; m++)
+                for (int r = 0; r < ROWS; r += LANES) {
+                    float *to = y + (first + m) * stride + b * ROWS + r;
+                    store(to, load(to) + load(part + m * ROWS + r));
+                }
+        }
     }
 }
 
@@ -232,40 +347,87 @@ typedef struct {
     const float *x, *norm;
     int64_t count, tokens;
     float eps;
+    int8_rows x8;
+    float *normed; // [threads, count]
+} input;
+
+static void take_input(input *i, room *r, int64_t columns) {
+    i->x8 = take_int8_rows(r, i->tokens, columns);
+    i->normed = take(r, pool_threads(i->p) * i->count * (int64_t)sizeof(float));
+}
+
+// Each token as a row of x8, or alone.
+static void quantize_input(input *i, int alone, int thread, int threads) {
+    share mine = share_of(i->tokens, thread, threads);
+    float *normed = i->normed + thread * i->count;
+    for (int64_t m = mine.from; m < mine.to; m++) {
+        const float *x = i->x + m * i->count;
+        if (i->norm) {
+            rms_norm_row(x, i->norm, i->count, i->eps, normed);
+            x = normed;
+        }
+        if (alone)
+            int8_quantize_row(x, i->count, int8_part(i->x8, m, 1), 0);
+        else
+            int8_quantize_row(x, i->count, i->x8, m);
+    }
+    pool_barrier(i->p);
+}
+
+typedef struct {
+    input in;
     const int4_matrix *matrices;
     int matrix_count;
     float *const *ys;
-    int8_rows x8;
-    float *normed; // [threads, count]
 } linear_job;
 
 static void linear_work(void *context, int thread, int threads) {
     linear_job *j = context;
-    share mine = share_of(j->tokens, thread, threads);
-    float *normed = j->normed + thread * j->count;
-    for (int64_t m = mine.from; m < mine.to; m++) {
-        const float *x = j->x + m * j->count;
-        if (j->norm) {
-            rms_norm_row(x, j->norm, j->count, j->eps, normed);
-            x = normed;
-        }
-        int8_quantize_row(x, j->count, j->x8, m);
-    }
-    pool_barrier(j->p);
+    quantize_input(&j->in, 0, thread, threads);
     for (int i = 0; i < j->matrix_count; i++) {
         const int4_matrix *w = j->matrices + i;
-        int4_share(w, share_of(w->rows / ROWS, thread, threads), &j->x8, j->tokens, j->ys[i], w->rows);
+        share mine = share_of(w->rows / ROWS, thread, threads);
+        if (i && j->ys[i] == j->ys[i - 1])
+            add_share(w, mine, &j->in.x8, j->ys[i], w->rows);
+        else
+            int4_share(w, mine, &j->in.x8, j->ys[i], w->rows);
     }
 }
 
 void int4_linear(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
                  const int4_matrix *matrices, int matrix_count, float *const *ys) {
-    linear_job j = {p, x, norm, count, tokens, eps, matrices, matrix_count, ys, {0}, NULL};
+    linear_job j = {{p, x, norm, count, tokens, eps, {0}, NULL}, matrices, matrix_count, ys};
     room r = {0};
-    for (int pass = 0; pass < 2; pass++) {
-        if (pass) r = (room){pool_room(p, r.used), 0};
-        j.x8 = take_int8_rows(&r, tokens, matrices[0].columns);
-        j.normed = take(&r, pool_threads(p) * count * (int64_t)sizeof(float));
-    }
+    take_input(&j.in, &r, matrices[0].columns);
+    r = (room){pool_room(p, r.used), 0};
+    take_input(&j.in, &r, matrices[0].columns);
     pool_run(p, linear_work, &j);
+}
+
+typedef struct {
+    input in;
+    const int4_matrix *w;
+    const int32_t *wanted;
+    int64_t some;
+    float *y;
+} some_job;
+
+static void some_work(void *context, int thread, int threads) {
+    some_job *j = context;
+    quantize_input(&j->in, 1, thread, threads);
+    share mine = share_of(j->in.tokens * j->some, thread, threads);
+    for (int64_t i = mine.from; i < mine.to; i++) {
+        int8_rows x = int8_part(j->in.x8, i / j->some, 1);
+        int4_times_int8(j->w, j->wanted[i], &x, 0, 1, j->y + i * ROWS, ROWS);
+    }
+}
+
+void int4_linear_some(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
+                      const int4_matrix *w, const int32_t *wanted, int64_t some, float *y) {
+    some_job j = {{p, x, norm, count, tokens, eps, {0}, NULL}, w, wanted, some, y};
+    room r = {0};
+    take_input(&j.in, &r, w->columns);
+    r = (room){pool_room(p, r.used), 0};
+    take_input(&j.in, &r, w->columns);
+    pool_run(p, some_work, &j);
 }

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "pool.h"
+#include "simd.h"
 
 #define ROWS 16
 #define COLUMNS 128
@@ -29,24 +30,39 @@ typedef struct {
     int64_t rows, columns;  // padded
 } int4_matrix;
 
-// 8-bit activations [tokens, columns]: x = q · scale of each group of 32 columns.
+// 8-bit activations of some tokens: x = q · scale of each 128 columns. Tokens that meet a weight together lie side by
+// side, four columns each, in tiles of TOGETHER tokens; what is left over makes tiles of half as many, and so on.
 typedef struct {
-    int8_t *q;        // [tokens, columns]
-    float *scale;     // [tokens, columns / 32]
-    int32_t *minus8;  // [tokens, columns / 32], -8 · sum of the group's q
-    int64_t columns;  // padded
+    int8_t *q;      // [tiles][columns / 4][tokens of a tile][4]
+    float *scale;   // [tiles][columns / 128][tokens of a tile]
+    int32_t *start; // [tiles][columns / 32][tokens of a tile], -8 · sum of a group's q, as products begin with it
+    int64_t tokens, columns; // columns are padded
 } int8_rows;
+
+#if KIMI_AVX512
+#define TOGETHER 8
+#else
+#define TOGETHER 4
+#endif
 
 int8_rows take_int8_rows(room *r, int64_t tokens, int64_t columns);
 
-// x [count] to 8 bits as row `token` of `to`, whose further columns get 0.
+// The `tokens` from `first` on as rows of their own, before they are filled.
+int8_rows int8_part(int8_rows of, int64_t first, int64_t tokens);
+
+// x [128] to 8 bits as a block of columns of one token.
+void int8_quantize_block(const float *x, int8_rows to, int64_t token, int64_t block);
+
+// x [count] to 8 bits as one token, whose further columns get 0.
 void int8_quantize_row(const float *x, int64_t count, int8_rows to, int64_t token);
+
+void int8_copy_row(int8_rows to, int64_t token, int8_rows from, int64_t of);
 
 // to[i] = x[i] · weight[i] / sqrt(mean(x²) + eps).
 void rms_norm_row(const float *x, const float *weight, int64_t count, float eps, float *to);
 
 // y[m][0 … 15] = the weights of 16 rows times x[first + m], for m = 0 … tokens - 1; y has `stride` floats a token.
-// The same bits whatever `tokens` is.
+// `first` is a multiple of TOGETHER, and so is `tokens` but at the end of x. The same bits whatever else is in x.
 void int4_times_int8(const int4_matrix *w, int64_t block_row, const int8_rows *x, int64_t first, int64_t tokens,
                      float *y, int64_t stride);
 
@@ -56,11 +72,16 @@ void int4_decode(const int4_matrix *w, int64_t block_row, float *to);
 // The matrix `n` behind w, of the same size.
 int4_matrix int4_behind(int4_matrix w, int64_t n);
 
-// One thread's share of 16-row blocks for all tokens, which are the first rows of x.
-void int4_share(const int4_matrix *w, share rows, const int8_rows *x, int64_t tokens, float *y, int64_t stride);
+// One thread's share of 16-row blocks for all tokens of x.
+void int4_share(const int4_matrix *w, share rows, const int8_rows *x, float *y, int64_t stride);
 
-// ys[i] [tokens, rows of matrix i] = x [tokens, count] (after RMSNorm, if there is a norm) times each matrix.
+// ys[i] [tokens, rows of matrix i] = x [tokens, count] (after RMSNorm, if there is a norm) times each matrix. One that
+// has the same ys as the matrix before it adds to that.
 void int4_linear(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
                  const int4_matrix *matrices, int matrix_count, float *const *ys);
+
+// ys [tokens, some, 16] = x, after RMSNorm, times those 16 rows of w each that wanted [tokens, some] names for a token.
+void int4_linear_some(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
+                      const int4_matrix *w, const int32_t *wanted, int64_t some, float *y);
 
 #endif

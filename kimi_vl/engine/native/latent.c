@@ -5,7 +5,7 @@
 #include "attention.h"
 
 // Keys that are expanded before queries meet them: with their values they stay in a core's second cache.
-#define EXPANDED 512
+#define EXPANDED 256
 // A sequence's keys are cut into so many parts at most, for as many threads.
 #define PARTS 8
 #define TILE 64
@@ -21,69 +21,67 @@ typedef struct {
     int64_t tokens, answers; // of all segments; of those that are no prompt
     int64_t longest;         // prompt
     int width, key_dim;      // rank + rope; nope + rope
-    int groups;              // of heads, one a lane
+    int groups;              // of heads, side by side
     const segment **whose;   // [tokens]
     int32_t *position;       // [tokens]
 
-    float *normed;     // [threads, hidden]
+    float *row;        // [threads, hidden or rank]
     int8_rows input;   // [tokens]
     float *q, *latent; // [tokens, q.rows], [tokens, latent.rows]
 
+    // answers
     int8_rows nope8, mixed8; // [heads, answers]
-    float *query, *mixed;    // [answers, heads, width], [answers, heads, rank]
-    char *queries;           // [answers, groups]
+    float *query;            // [answers, heads, width]
+    number *queries;         // [answers, groups]
+    number *page;            // [threads, PAGE, APART(width)]
     attention *parts;        // [answers, groups, PARTS]
-    float *part_out;         // [answers, groups, PARTS, lanes, rank]
+    float *part_out;         // [answers, groups, PARTS, QUERIES, rank]
+    int64_t attended_parts;
 
-    char *prompt; // [threads, prompt_bytes]
-    int64_t prompt_bytes;
+    // prompts
+    int8_rows latents8[2]; // [EXPANDED]
+    number *head_queries;  // [heads, longest / QUERIES]
+    attention *states;     // the same
+    float *state_out;      // [heads, longest, value]
+    number *keys, *values; // [threads, EXPANDED, APART(key_dim)], [threads, EXPANDED, value]
 
     float *attended; // [tokens, heads · value]
     int8_rows attended8;
 } mla_job;
 
-static void prompt_layout(const mla_job *j, room *r, lanes *key, lanes *mix, float **decoded, uint16_t **keys,
-                          uint16_t **values, char **queries, attention **states, float **outs) {
-    const latent_attention *a = j->a;
-    int64_t groups = (j->longest + LANES - 1) / LANES, one = lanes_bytes(a->rank);
-    for (int i = 0; i < a->nope / LANES; i++) key[i] = lanes_at(take(r, one), a->rank);
-    for (int i = 0; i < a->value / LANES; i++) mix[i] = lanes_at(take(r, one), a->rank);
-    int64_t widest = a->key.columns > a->mix.columns ? a->key.columns : a->mix.columns;
-    *decoded = take(r, ROWS * widest * (int64_t)sizeof(float));
-    *keys = take(r, EXPANDED * j->key_dim * (int64_t)sizeof(uint16_t));
-    *values = take(r, EXPANDED * a->value * (int64_t)sizeof(uint16_t));
-    *queries = take(r, groups * lanes_bytes(j->key_dim));
-    *states = take(r, groups * (int64_t)sizeof(attention));
-    *outs = take(r, groups * LANES * a->value * (int64_t)sizeof(float));
-}
-
 static void layout(mla_job *j, room *r) {
     const latent_attention *a = j->a;
-    int64_t floats = sizeof(float), threads = pool_threads(j->p), groups = j->answers * j->groups;
+    int64_t floats = sizeof(float), numbers = sizeof(number), threads = pool_threads(j->p);
+    int64_t groups = j->answers * j->groups, longest = (j->longest + QUERIES - 1) / QUERIES;
     j->whose = take(r, j->tokens * (int64_t)sizeof(segment *));
     j->position = take(r, j->tokens * (int64_t)sizeof(int32_t));
-    j->normed = take(r, threads * a->hidden * floats);
+    j->row = take(r, threads * (a->hidden > a->rank ? a->hidden : a->rank) * floats);
     j->input = take_int8_rows(r, j->tokens, a->q.columns);
     j->q = take(r, j->tokens * a->q.rows * floats);
     j->latent = take(r, j->tokens * a->latent.rows * floats);
-    j->nope8 = take_int8_rows(r, j->answers * a->heads, a->key.columns);
-    j->mixed8 = take_int8_rows(r, j->answers * a->heads, a->mix.columns);
-    j->query = take(r, j->answers * a->heads * j->width * floats);
-    j->mixed = take(r, threads * a->rank * floats);
-    j->queries = take(r, groups * lanes_bytes(j->width));
-    j->parts = take(r, groups * PARTS * (int64_t)sizeof(attention));
-    j->part_out = take(r, groups * PARTS * LANES * a->rank * floats);
     j->attended = take(r, j->tokens * a->heads * a->value * floats);
     j->attended8 = take_int8_rows(r, j->tokens, a->o.columns);
-    lanes key[a->nope / LANES], mix[a->value / LANES];
-    float *decoded, *outs;
-    uint16_t *keys, *values;
-    char *queries;
-    attention *states;
-    room one = {0};
-    if (j->longest) prompt_layout(j, &one, key, mix, &decoded, &keys, &values, &queries, &states, &outs);
-    j->prompt_bytes = one.used;
-    j->prompt = take(r, threads * j->prompt_bytes);
+    if (j->answers) {
+        j->nope8 = take_int8_rows(r, j->answers * a->heads, a->key.columns);
+        j->mixed8 = take_int8_rows(r, j->answers * a->heads, a->mix.columns);
+        j->query = take(r, j->answers * a->heads * j->width * floats);
+        j->queries = take(r, groups * queries_bytes(j->width));
+        j->page = take(r, threads * PAGE * APART(j->width) * numbers);
+        j->parts = take(r, groups * PARTS * (int64_t)sizeof(attention));
+        j->part_out = take(r, groups * PARTS * QUERIES * a->rank * floats);
+    }
+    if (j->longest) {
+        for (int i = 0; i < 2; i++) j->latents8[i] = take_int8_rows(r, EXPANDED, a->mix.columns);
+        j->head_queries = take(r, a->heads * longest * queries_bytes(j->key_dim));
+        j->states = take(r, a->heads * longest * (int64_t)sizeof(attention));
+        j->state_out = take(r, a->heads * longest * QUERIES * a->value * floats);
+        j->keys = take(r, threads * EXPANDED * APART(j->key_dim) * numbers);
+        j->values = take(r, threads * EXPANDED * a->value * numbers);
+    }
+}
+
+static float *row_of(const mla_job *j, int thread) {
+    return j->row + thread * (j->a->hidden > j->a->rank ? j->a->hidden : j->a->rank);
 }
 
 static const uint16_t *page_of(const mla_job *j, const segment *s, int64_t position) {
@@ -125,19 +123,19 @@ static int part_length(int keys) {
     return (int)padded(length, PAGE);
 }
 
-static void attend_part(mla_job *j, int64_t m, int group, int part) {
+static void attend_part(mla_job *j, int64_t m, int group, int part, int thread) {
     const latent_attention *a = j->a;
-    int keys = j->position[m] + 1, length = part_length(keys), from = part * length;
+    int keys = j->position[m] + 1, length = part_length(keys), from = part * length, apart = APART(j->width);
     int64_t at = (m * j->groups + group) * PARTS + part;
-    lanes query = lanes_at(j->queries + (m * j->groups + group) * lanes_bytes(j->width), j->width);
-    attention state = attention_begin(query, a->rank, j->part_out + at * LANES * a->rank);
+    const number *queries = j->queries + (m * j->groups + group) * j->width * QUERIES;
+    number *rows = j->page + thread * PAGE * apart;
+    attention state = attention_begin(queries, j->width, a->rank, j->part_out + at * QUERIES * a->rank);
     int end = from + length < keys ? from + length : keys;
     for (int k = from; k < end; k += PAGE) {
         const uint16_t *page = page_of(j, j->whose[m], k);
         int some = end - k < PAGE ? end - k : PAGE;
-        int32_t visible[LANES];
-        for (int l = 0; l < LANES; l++) visible[l] = some;
-        attention_add(&state, page, j->width, page, j->width, some, visible);
+        for (int t = 0; t < some; t++) to_numbers(rows + t * apart, page + t * j->width, j->width);
+        attention_add(&state, rows, apart, rows, apart, some, some, 0);
     }
     j->parts[at] = state;
 }
@@ -149,7 +147,7 @@ static void answers(mla_job *j, int thread, int threads) {
 
     share mine = share_of(n * a->heads, thread, threads);
     for (int64_t i = mine.from; i < mine.to; i++)
-        int8_quantize_row(head_query(j, i % n, (int)(i / n)), a->nope, j->nope8, i);
+        int8_quantize_row(head_query(j, i % n, (int)(i / n)), a->nope, int8_part(j->nope8, i / n * n, n), i % n);
     pool_barrier(j->p);
 
     int64_t blocks = a->key.rows / ROWS;
@@ -157,7 +155,8 @@ static void answers(mla_job *j, int thread, int threads) {
     for (int64_t i = mine.from; i < mine.to; i++) {
         int64_t h = i / blocks, b = i % blocks;
         int4_matrix key = int4_behind(a->key, h);
-        int4_times_int8(&key, b, &j->nope8, h * n, n, j->query + h * j->width + b * ROWS, a->heads * j->width);
+        int8_rows nope = int8_part(j->nope8, h * n, n);
+        int4_times_int8(&key, b, &nope, 0, n, j->query + h * j->width + b * ROWS, a->heads * j->width);
     }
     mine = share_of(n * a->heads, thread, threads);
     for (int64_t i = mine.from; i < mine.to; i++)
@@ -165,33 +164,31 @@ static void answers(mla_job *j, int thread, int threads) {
                sizeof(float) * (size_t)a->rope);
     pool_barrier(j->p);
 
-    mine = share_of(j->width / 2, thread, threads);
-    for (int64_t i = 0; i < n * j->groups; i++) {
-        const float *lane[LANES];
-        int first = (int)(i % j->groups) * LANES;
-        for (int l = 0; l < LANES; l++)
-            lane[l] = first + l < a->heads ? j->query + ((i / j->groups) * a->heads + first + l) * j->width : NULL;
-        lanes query = lanes_at(j->queries + i * lanes_bytes(j->width), j->width);
-        lanes_fill(query, lane, scale, (int)mine.from * 2, (int)mine.to * 2);
+    for (int64_t i = thread; i < n * j->groups; i += threads) {
+        const float *query[QUERIES];
+        int first = (int)(i % j->groups) * QUERIES;
+        for (int l = 0; l < QUERIES; l++)
+            query[l] = first + l < a->heads ? j->query + (i / j->groups * a->heads + first + l) * j->width : NULL;
+        queries_fill(j->queries + i * j->width * QUERIES, query, scale, j->width);
     }
     pool_barrier(j->p);
 
-    int64_t unit = 0;
-    for (int64_t i = 0; i < n * j->groups; i++) {
-        int keys = j->position[i / j->groups] + 1, length = part_length(keys);
-        for (int part = 0; part * length < keys; part++)
-            if (unit++ % threads == thread) attend_part(j, i / j->groups, (int)(i % j->groups), part);
+    // each token of each group has so many pieces, some of which lie behind its last key
+    for (int64_t i; (i = next_piece(&j->attended_parts)) < n * j->groups * PARTS;) {
+        int64_t m = i / PARTS / j->groups;
+        int part = (int)(i % PARTS), keys = j->position[m] + 1;
+        if (part * part_length(keys) < keys) attend_part(j, m, (int)(i / PARTS % j->groups), part, thread);
     }
     pool_barrier(j->p);
 
     mine = share_of(n * a->heads, thread, threads);
-    float *mixed = j->mixed + thread * a->rank;
+    float *mixed = row_of(j, thread);
     for (int64_t i = mine.from; i < mine.to; i++) {
         int64_t m = i % n, h = i / n;
         int keys = j->position[m] + 1, length = part_length(keys);
-        const attention *parts = j->parts + (m * j->groups + h / LANES) * PARTS;
-        attention_end(parts, (keys + length - 1) / length, (int)(h % LANES), mixed);
-        int8_quantize_row(mixed, a->rank, j->mixed8, i);
+        const attention *parts = j->parts + (m * j->groups + h / QUERIES) * PARTS;
+        attention_end(parts, (keys + length - 1) / length, (int)(h % QUERIES), mixed);
+        int8_quantize_row(mixed, a->rank, int8_part(j->mixed8, h * n, n), m);
     }
     pool_barrier(j->p);
 
@@ -200,100 +197,103 @@ static void answers(mla_job *j, int thread, int threads) {
     for (int64_t i = mine.from; i < mine.to; i++) {
         int64_t h = i / blocks, b = i % blocks;
         int4_matrix mix = int4_behind(a->mix, h);
-        int4_times_int8(&mix, b, &j->mixed8, h * n, n, j->attended + h * a->value + b * ROWS, a->heads * a->value);
+        int8_rows of_head = int8_part(j->mixed8, h * n, n);
+        int4_times_int8(&mix, b, &of_head, 0, n, j->attended + h * a->value + b * ROWS, a->heads * a->value);
     }
 }
 
 // ---- the plain form ----------------------------------------------------------------------------------------------
 
-// Keys [count, key_dim] and values [count, value] of one head, of positions from `first` on.
-static void expand(const mla_job *j, const segment *s, const lanes *key, const lanes *mix, int first, int count,
-                   uint16_t *keys, uint16_t *values) {
+// Sixteen numbers of each of some rows of keys or values, at most a page: the sum of one or two products.
+static void put(number *to, int64_t stride, const int4_matrix *matrix, const int4_matrix *rest, int64_t block,
+                const int8_rows *latents, int64_t first, int64_t some) {
+    float part[PAGE * ROWS], more[PAGE * ROWS];
+    int4_times_int8(matrix, block, latents, first, some, part, ROWS);
+    if (rest) int4_times_int8(rest, block, latents, first, some, more, ROWS);
+    for (int64_t t = 0; t < some; t++)
+        for (int r = 0; r < ROWS; r += LANES) {
+            floats x = load(part + t * ROWS + r);
+            put_number(to + t * stride + r, rest ? x + load(more + t * ROWS + r) : x);
+        }
+}
+
+// Keys [count, APART(key_dim)] and values [count, value] of one head, of positions from `first` on.
+static void expand(const mla_job *j, const segment *s, int h, const int8_rows *latents, int first, number *keys,
+                   number *values) {
     const latent_attention *a = j->a;
-    floats out[PAGE];
-    for (int k = 0; k < count; k += PAGE) {
+    int4_matrix upright = int4_behind(a->upright, h), rest = int4_behind(a->upright_rest, h);
+    int4_matrix mix = int4_behind(a->mix, h);
+    int apart = APART(j->key_dim);
+    for (int64_t k = 0; k < latents->tokens; k += PAGE) {
         const uint16_t *page = page_of(j, s, first + k);
-        int some = count - k < PAGE ? count - k : PAGE;
-        for (int i = 0; i < a->nope / LANES; i++) {
-            lanes_times(key[i], page, j->width, some, out);
-            for (int t = 0; t < some; t++) to_bf16(keys + (k + t) * j->key_dim + i * LANES, out[t]);
-        }
+        int64_t some = latents->tokens - k < PAGE ? latents->tokens - k : PAGE;
+        for (int b = 0; b < a->nope / ROWS; b++)
+            put(keys + k * apart + b * ROWS, apart, &upright, &rest, b, latents, k, some);
         for (int t = 0; t < some; t++)
-            memcpy(keys + (k + t) * j->key_dim + a->nope, page + t * j->width + a->rank,
-                   sizeof(uint16_t) * (size_t)a->rope);
-        for (int i = 0; i < a->value / LANES; i++) {
-            lanes_times(mix[i], page, j->width, some, out);
-            for (int t = 0; t < some; t++) to_bf16(values + (k + t) * a->value + i * LANES, out[t]);
-        }
+            to_numbers(keys + (k + t) * apart + a->nope, page + t * j->width + a->rank, a->rope);
+        for (int b = 0; b < a->value / ROWS; b++)
+            put(values + k * a->value + b * ROWS, a->value, &mix, NULL, b, latents, k, some);
     }
 }
 
-static void prompt_head(mla_job *j, const segment *s, int64_t first_token, int h, int thread) {
+static void begin_prompt(mla_job *j, int64_t first_token, int64_t tokens, int h, int64_t group) {
     const latent_attention *a = j->a;
-    lanes key[a->nope / LANES], mix[a->value / LANES];
-    float *decoded, *outs;
-    uint16_t *keys, *values;
-    char *queries;
-    attention *states;
-    room r = {j->prompt + thread * j->prompt_bytes, 0};
-    prompt_layout(j, &r, key, mix, &decoded, &keys, &values, &queries, &states, &outs);
+    int64_t longest = (j->longest + QUERIES - 1) / QUERIES, at = h * longest + group;
+    const float *query[QUERIES];
+    for (int l = 0; l < QUERIES; l++) {
+        int64_t m = group * QUERIES + l;
+        query[l] = m < tokens ? head_query(j, first_token + m, h) : NULL;
+    }
+    number *queries = j->head_queries + at * j->key_dim * QUERIES;
+    queries_fill(queries, query, 1.0f / sqrtf((float)j->key_dim), j->key_dim);
+    j->states[at] = attention_begin(queries, j->key_dim, a->value, j->state_out + at * QUERIES * a->value);
+}
 
-    int4_matrix of_key = int4_behind(a->key, h), of_mix = int4_behind(a->mix, h);
-    for (int b = 0; b < a->rank / ROWS; b++) {
-        int4_decode(&of_key, b, decoded);
-        for (int i = 0; i < a->nope / LANES; i++)
-            for (int row = 0; row < ROWS; row++)
-                memcpy(key[i].plain + (b * ROWS + row) * LANES, decoded + row * a->key.columns + i * LANES,
-                       sizeof(float) * LANES);
-    }
-    for (int i = 0; i < a->nope / LANES; i++) lanes_pair(key[i], 0, a->rank);
-    for (int b = 0; b < a->value / ROWS; b++) {
-        int4_decode(&of_mix, b, decoded);
-        for (int row = 0; row < ROWS; row += LANES) {
-            const float *lane[LANES];
-            for (int l = 0; l < LANES; l++) lane[l] = decoded + (row + l) * a->mix.columns;
-            lanes_fill(mix[(b * ROWS + row) / LANES], lane, 1.0f, 0, a->rank);
-        }
-    }
+static void prompt(mla_job *j, const segment *s, int64_t first_token, int thread, int threads) {
+    const latent_attention *a = j->a;
+    int64_t longest = (j->longest + QUERIES - 1) / QUERIES, groups = (s->tokens + QUERIES - 1) / QUERIES;
+    int apart = APART(j->key_dim), end = s->start + s->tokens;
+    number *keys = j->keys + thread * EXPANDED * apart, *values = j->values + thread * EXPANDED * a->value;
+    float *latent = row_of(j, thread);
+    for (int h = thread; h < a->heads; h += threads)
+        for (int64_t g = 0; g < groups; g++) begin_prompt(j, first_token, s->tokens, h, g);
 
-    int groups = (s->tokens + LANES - 1) / LANES, end = s->start + s->tokens;
-    float scale = 1.0f / sqrtf((float)j->key_dim);
-    for (int g = 0; g < groups; g++) {
-        const float *lane[LANES];
-        for (int l = 0; l < LANES; l++) {
-            int m = g * LANES + l;
-            lane[l] = m < s->tokens ? head_query(j, first_token + m, h) : NULL;
-        }
-        lanes query = lanes_at(queries + g * lanes_bytes(j->key_dim), j->key_dim);
-        lanes_fill(query, lane, scale, 0, j->key_dim);
-        states[g] = attention_begin(query, a->value, outs + (int64_t)g * LANES * a->value);
-    }
-    for (int first = 0; first < end; first += EXPANDED) {
+    for (int first = 0, turn = 0; first < end; first += EXPANDED, turn = !turn) {
         int count = end - first < EXPANDED ? end - first : EXPANDED;
-        expand(j, s, key, mix, first, count, keys, values);
-        for (int g = 0; g < groups; g++) {
-            int position = s->start + g * LANES;
-            for (int k = 0; k < count && first + k < position + LANES; k += PAGE) {
-                int32_t visible[LANES];
-                for (int l = 0; l < LANES; l++) visible[l] = position + l + 1 - first - k;
-                attention_add(&states[g], keys + k * j->key_dim, j->key_dim, values + k * a->value, a->value,
-                              count - k < PAGE ? count - k : PAGE, visible);
+        // one while the other may still be read by a thread that is behind
+        int8_rows latents = int8_part(j->latents8[turn], 0, count);
+        share mine = share_of(count, thread, threads);
+        for (int64_t t = mine.from; t < mine.to; t++) {
+            const uint16_t *row = page_of(j, s, first + t) + (first + t) % PAGE * j->width;
+            for (int d = 0; d < a->rank; d += LANES) store(latent + d, from_bf16(row + d));
+            int8_quantize_row(latent, a->rank, latents, t);
+        }
+        pool_barrier(j->p);
+        for (int h = thread; h < a->heads; h += threads) {
+            expand(j, s, h, &latents, first, keys, values);
+            for (int64_t g = 0; g < groups; g++) {
+                int position = s->start + (int)g * QUERIES;
+                for (int k = 0; k < count && first + k < position + QUERIES; k += PAGE)
+                    attention_add(&j->states[h * longest + g], keys + k * apart, apart, values + k * a->value,
+                                  a->value, count - k < PAGE ? count - k : PAGE, position + 1 - first - k, 1);
             }
         }
     }
-    for (int m = 0; m < s->tokens; m++)
-        attention_end(&states[m / LANES], 1, m % LANES,
-                      j->attended + ((first_token + m) * a->heads + h) * a->value);
+    for (int h = thread; h < a->heads; h += threads)
+        for (int64_t m = 0; m < s->tokens; m++)
+            attention_end(&j->states[h * longest + m / QUERIES], 1, (int)(m % QUERIES),
+                          j->attended + ((first_token + m) * a->heads + h) * a->value);
 }
 
 static void prompts(mla_job *j, int thread, int threads) {
-    int64_t first = j->answers, unit = 0;
+    int64_t first = j->answers;
     for (int i = 0; i < j->count; i++) {
         const segment *s = j->segments + i;
         if (!s->is_prompt) continue;
-        for (int h = 0; h < j->a->heads; h++)
-            if (unit++ % threads == thread) prompt_head(j, s, first, h, thread);
+        prompt(j, s, first, thread, threads);
         first += s->tokens;
+        // the next one begins where this one's last keys may still be read
+        pool_barrier(j->p);
     }
 }
 
@@ -304,16 +304,15 @@ static void work(void *context, int thread, int threads) {
     const latent_attention *a = j->a;
 
     share mine = share_of(j->tokens, thread, threads);
-    float *normed = j->normed + thread * a->hidden;
+    float *normed = row_of(j, thread);
     for (int64_t m = mine.from; m < mine.to; m++) {
         rms_norm_row(j->x + m * a->hidden, a->norm, a->hidden, a->eps, normed);
         int8_quantize_row(normed, a->hidden, j->input, m);
     }
     pool_barrier(j->p);
 
-    int4_share(&a->q, share_of(a->q.rows / ROWS, thread, threads), &j->input, j->tokens, j->q, a->q.rows);
-    int4_share(&a->latent, share_of(a->latent.rows / ROWS, thread, threads), &j->input, j->tokens, j->latent,
-               a->latent.rows);
+    int4_share(&a->q, share_of(a->q.rows / ROWS, thread, threads), &j->input, j->q, a->q.rows);
+    int4_share(&a->latent, share_of(a->latent.rows / ROWS, thread, threads), &j->input, j->latent, a->latent.rows);
     pool_barrier(j->p);
 
     for (int64_t m = mine.from; m < mine.to; m++) {
@@ -350,7 +349,7 @@ void latent_attention_run(pool *p, const latent_attention *a, float *x, const se
     mla_job j = {.p = p, .a = a, .x = x, .segments = segments, .count = count, .cache = cache};
     j.width = a->rank + a->rope;
     j.key_dim = a->nope + a->rope;
-    j.groups = (a->heads + LANES - 1) / LANES;
+    j.groups = (a->heads + QUERIES - 1) / QUERIES;
     for (int i = 0; i < count; i++) {
         j.tokens += segments[i].tokens;
         if (!segments[i].is_prompt) j.answers += segments[i].tokens;

@@ -17,8 +17,9 @@ typedef struct {
     float eps, latent_eps;
     int32_t hidden, heads, rank, nope, rope, value; // rank, nope and value are multiples of 16
     int4_matrix q, latent, o; // [heads · (nope + rope), hidden], [rank + rope, hidden], [hidden, heads · value]
-    // kv_b_proj of the first head, the others' lie behind: [rank, nope], its rows for keys transposed; [value, rank]
-    int4_matrix key, mix;
+    // kv_b_proj of the first head, the others' lie behind: its rows for values [value, rank]; those for keys transposed,
+    // [rank, nope]; and once more upright, [nope, rank], as the sum of two
+    int4_matrix mix, key, upright, upright_rest;
 } latent_attention;
 
 typedef struct {

@@ -18,6 +18,9 @@ void pool_run(pool *p, job work, void *context);
 // Within a job: all of its threads wait for one another.
 void pool_barrier(pool *p);
 
+// Pieces of work that a job's threads take one by one: the number of the next, counted from 0 by *taken.
+static inline int64_t next_piece(int64_t *taken) { return __atomic_fetch_add(taken, 1, __ATOMIC_RELAXED); }
+
 // Memory for what a job keeps only while it runs. A job takes its pieces from a room without a base first, to learn
 // how much it needs, and then again from one with it. Each piece begins on a cache line.
 typedef struct {

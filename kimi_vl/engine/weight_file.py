@@ -1,0 +1,99 @@
+"""One safetensors file of a 4-bit checkpoint: its tensors, taken by name, each checked as it is taken.
+
+Weights that every step reads from end to end are read into memory of large pages, where a core spends less time on
+finding them. What is read here and there, or seldom, stays on disk and is mapped.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from kimi_vl.engine.int4 import BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix
+
+_DTYPES = {"U8": torch.uint8, "F32": torch.float32, "BF16": torch.bfloat16}
+
+
+class WeightFile:
+    """Leaving its ``with`` says whether all tensors were taken.
+
+    Raises: ``ValueError`` if it cannot be read, or at the end if it holds what nobody took.
+    """
+
+    def __init__(self, path: Path, *, mapped: bool = False) -> None:
+        self._path = path
+        try:
+            with safe_open(path, framework="pt"):  # which checks that offsets and sizes fit the file
+                pass
+            with path.open("rb") as file:
+                head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+                begin, size = file.tell(), path.stat().st_size
+                if mapped:
+                    whole = torch.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), dtype=torch.uint8)
+                    whole = whole[begin:]
+                else:
+                    memory = _large_pages(size - begin)
+                    view = memoryview(memory)[: size - begin]
+                    while view:
+                        view = view[file.readinto(view) :]
+                    whole = torch.frombuffer(memory, dtype=torch.uint8)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
+        head.pop("__metadata__", None)
+        self._tensors = {name: _tensor(whole, **said) for name, said in head.items()}
+
+    def __enter__(self) -> WeightFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and self._tensors:
+            raise ValueError(
+                f"{self._path} holds tensors that its config.json does not ask for: {sorted(self._tensors)}"
+            )
+
+    def take(self, name: str, dtype: torch.dtype, *shape: int) -> Tensor:
+        tensor = self._tensors.pop(name, None)
+        if tensor is None:
+            raise ValueError(f"{self._path}: {name} is missing")
+        if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+            raise ValueError(f"{self._path}: {name} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)}")
+        if tensor.is_floating_point() and not torch.linalg.vector_norm(tensor).isfinite():
+            raise ValueError(f"{self._path}: {name} is not finite: the file is broken, quantise again")
+        return tensor
+
+    def floats(self, name: str, *shape: int) -> Tensor:
+        return self.take(name, torch.float32, *shape)
+
+    def matrix(self, name: str, rows: int, columns: int, *stack: int) -> Int4Matrix:
+        r, c = -(-rows // BLOCK_ROWS), -(-columns // BLOCK_COLUMNS)
+        blocks = self.take(f"{name}.blocks", torch.uint8, *stack, r, c, BLOCK_BYTES)
+        row_scale = self.take(f"{name}.row_scale", torch.float32, *stack, r * BLOCK_ROWS)
+        if not row_scale.any() and not name.endswith(".rest"):  # nothing may be left over
+            raise ValueError(f"{self._path}: {name} is zero throughout: the file is broken, quantise again")
+        return Int4Matrix(blocks, row_scale, rows, columns)
+
+    def pair(self, name: str, rows: int, columns: int, *stack: int) -> tuple[Int4Matrix, Int4Matrix]:
+        return self.matrix(name, rows, columns, *stack), self.matrix(f"{name}.rest", rows, columns, *stack)
+
+
+def _large_pages(size: int) -> mmap.mmap:
+    """Memory that is asked to be of 2 MB pages."""
+    memory = mmap.mmap(-1, max(size, 1))
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
+def _tensor(whole: Tensor, dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> Tensor:
+    part = whole[data_offsets[0] : data_offsets[1]]
+    if data_offsets[0] % _DTYPES[dtype].itemsize:
+        part = part.clone()
+    return part.view(_DTYPES[dtype]).view(shape)
