@@ -52,7 +52,7 @@ def test_a_second_turn_reads_what_is_new(nano4: EngineModel) -> None:
     question: dict[str, Any] = {"role": "user", "content": [{"image": A}, "What is this?"]}
     first = engine.request(PROCESSOR([question]), replace(PARAMS, max_new_tokens=60, logit_bias=NEVER_ENDS))
     said = [p.drawn.id for p in run(engine, first)[first.id]]
-    talk = [question, {"role": "assistant", "content": PROCESSOR.tokenizer.decode(said)}]
+    talk: list[dict[str, Any]] = [question, {"role": "assistant", "content": PROCESSOR.tokenizer.decode(said)}]
     second = engine.request(PROCESSOR([*talk, {"role": "user", "content": "And?"}]), PARAMS)
     _, reused = answer_and_reuse(engine, second)
     assert reused >= (len(first.prompt) - 1) // PAGE * PAGE > 64
