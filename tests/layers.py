@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from kimi_vl.engine.int4 import Int4Matrix, decode, encode, stack
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, SwiGLUWeights
@@ -23,25 +24,29 @@ class Sizes:
     chosen: int = 3
 
 
-def matrix(rows: int, columns: int) -> Int4Matrix:
+def matrix(rows: int, columns: int, *, twice: bool = False) -> Int4Matrix:
     """Random weights that keep the size of what they are multiplied with."""
-    return encode(torch.randn(rows, columns) / columns**0.5)[0]
+    weights = torch.randn(rows, columns) / columns**0.5
+    return encode_twice(weights) if twice else encode(weights)[0]
+
+
+def encode_twice(weights: Tensor) -> Int4Matrix:
+    first, _ = encode(weights)
+    return replace(first, rest=encode(weights - decode(first))[0])
 
 
 def attention_weights(s: Sizes) -> LatentAttentionWeights:
-    key = [matrix(s.rank, s.nope) for _ in range(s.heads)]
-    first = [encode(decode(head).T)[0] for head in key]
-    rest = [encode(decode(head).T - decode(part))[0] for head, part in zip(key, first, strict=True)]
+    upright = [torch.randn(s.nope, s.rank) / s.nope**0.5 for _ in range(s.heads)]
     return LatentAttentionWeights(
         norm=torch.rand(s.hidden) + 0.5,
         latent_norm=torch.rand(s.rank) + 0.5,
         frequency=torch.rand(s.rope // 2),
         q=matrix(s.heads * (s.nope + s.rope), s.hidden),
-        latent=matrix(s.rank + s.rope, s.hidden),
-        o=matrix(s.hidden, s.heads * s.value),
-        mix=stack([matrix(s.value, s.rank) for _ in range(s.heads)]),
-        key=stack(key),
-        upright=(stack(first), stack(rest)),
+        latent=matrix(s.rank + s.rope, s.hidden, twice=True),
+        o=matrix(s.hidden, s.heads * s.value, twice=True),
+        mix=stack([matrix(s.value, s.rank, twice=True) for _ in range(s.heads)]),
+        key=stack([encode_twice(head.T) for head in upright]),
+        upright=stack([encode_twice(head) for head in upright]),
         eps=1e-5,
         latent_eps=1e-6,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 from kimi_vl.engine import int4
 from kimi_vl.engine.backend import backend
 from kimi_vl.engine.kernels import KINDS, NATIVE, Kernels
+from kimi_vl.engine.latents import empty_cache
+from kimi_vl.engine.pages import CacheDtype
 from kimi_vl.engine.reference import Reference
 from kimi_vl.engine.weights import LatentAttentionWeights, Segment
 from tests.layers import Sizes, attention_weights, feed_forward_weights, matrix
@@ -108,14 +111,15 @@ def test_outliers_and_empty_rows_are_kept() -> None:
     columns=st.integers(1, 300),
     tokens=st.integers(1, 21),
     normed=st.booleans(),
+    twice=st.booleans(),
     seed=st.integers(0, 2**30),
 )
 @settings(max_examples=25, deadline=None)
 def test_products_are_those_of_torch(
-    native: Kernels, shapes: list[int], columns: int, tokens: int, normed: bool, seed: int
+    native: Kernels, shapes: list[int], columns: int, tokens: int, normed: bool, twice: bool, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    matrices = [matrix(rows, columns) for rows in shapes]
+    matrices = [matrix(rows, columns, twice=twice) for rows in shapes]
     norm = torch.rand(columns) + 0.5 if normed else None
     x = torch.randn(tokens, columns)
     found = native.linear(x, matrices, norm=norm, eps=1e-5)
@@ -130,15 +134,14 @@ def test_products_are_those_of_torch(
 @pytest.mark.parametrize("rows", [40, 900])
 def test_the_likeliest_rows_are_exact(native: Kernels, rows: int) -> None:
     torch.manual_seed(0)
-    weights, x, norm = torch.randn(rows, 200), torch.randn(5, 200), torch.rand(200) + 0.5
-    first, _ = int4.encode(weights)
-    rest, _ = int4.encode(weights - int4.decode(first))
-    found = native.vocabulary(x, (first, rest), norm=norm, eps=1e-5, exact=10)
-    assert off_by(found, REFERENCE.vocabulary(x, (first, rest), norm=norm, eps=1e-5, exact=10)) < 5e-3
-    alone = [native.vocabulary(row[None], (first, rest), norm=norm, eps=1e-5, exact=10) for row in x]
+    x, norm, head = torch.randn(5, 200), torch.rand(200) + 0.5, matrix(rows, 200, twice=True)
+    found = native.vocabulary(x, head, norm=norm, eps=1e-5, exact=10)
+    assert off_by(found, REFERENCE.vocabulary(x, head, norm=norm, eps=1e-5, exact=10)) < 5e-3
+    alone = [native.vocabulary(row[None], head, norm=norm, eps=1e-5, exact=10) for row in x]
     assert torch.equal(found, torch.cat(alone))
-    by_first, by_both = native.linear(x, [first, rest], norm=norm, eps=1e-5)
-    by_both = by_first + by_both
+    assert head.rest is not None
+    by_first, by_rest = native.linear(x, [replace(head, rest=None), head.rest], norm=norm, eps=1e-5)
+    by_both = by_first + by_rest
     exact = found == by_both
     assert exact.sum(1).tolist() == [min(rows, 160)] * 5 and torch.equal(found[~exact], by_first[~exact])
     # the largest of all sums are among the exact ones
@@ -184,10 +187,14 @@ Cut = tuple[int, bool]  # tokens, is_prompt
 
 
 def attend(
-    engine: Kernels | Reference, x: Tensor, weights: LatentAttentionWeights, cuts: Sequence[Cut]
+    engine: Kernels | Reference,
+    x: Tensor,
+    weights: LatentAttentionWeights,
+    cuts: Sequence[Cut],
+    dtype: CacheDtype = "bfloat16",
 ) -> tuple[Tensor, Tensor]:
     """One sequence in pieces: what was added to x [T, D], and the cache."""
-    cache = torch.zeros(16, 64, weights.rank + weights.rope, dtype=torch.bfloat16)
+    cache = empty_cache(16, weights.rank, weights.rope, dtype).zero_()
     added = []
     start = 0
     for tokens, is_prompt in cuts:
@@ -215,14 +222,34 @@ def test_latent_attention_is_that_of_torch(native: Kernels, s: Sizes, cuts: tupl
 
 
 @every_native
+@pytest.mark.parametrize("s", [Sizes(), Sizes(rank=144, rope=6), Sizes(rank=256, rope=64)])
+def test_a_cache_in_8_bits_is_that_of_torch(native: Kernels, s: Sizes) -> None:
+    torch.manual_seed(0)
+    weights, x = attention_weights(s), torch.randn(150, s.hidden)
+    cuts = [(100, True), (41, True), (9, False)]
+    found, cache = attend(native, x, weights, cuts, "int8")
+    wanted, wanted_cache = attend(REFERENCE, x, weights, cuts, "int8")
+    assert off_by(found, wanted) < (1e-2 if native.kind == "avx512" else 5e-3)
+    width = s.rank + s.rope
+    off = (cache[..., :width].int() - wanted_cache[..., :width].int()).abs()
+    # a number at the edge of two steps may fall either way
+    assert off.max() <= 1 and (off > 0).float().mean() < 0.01
+    scales, wanted_scales = (c[..., width:].contiguous().view(torch.float32) for c in (cache, wanted_cache))
+    assert torch.allclose(scales, wanted_scales, rtol=1e-3)
+    # half the bytes cost less than the weights' own rounding
+    assert off_by(found, attend(native, x, weights, cuts)[0]) < 2e-2
+
+
+@every_native
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 @given(prompt=st.lists(st.integers(1, 200), min_size=1, max_size=5), answer=st.integers(0, 70))
 @settings(max_examples=10, deadline=None)
-def test_a_prompt_may_be_cut_anywhere(native: Kernels, prompt: list[int], answer: int) -> None:
+def test_a_prompt_may_be_cut_anywhere(native: Kernels, dtype: CacheDtype, prompt: list[int], answer: int) -> None:
     torch.manual_seed(0)
     weights = attention_weights(Sizes())
     x = torch.randn(sum(prompt) + answer, 256)
-    whole = attend(native, x, weights, [(sum(prompt), True), *([(answer, False)] if answer else [])])
-    pieces = attend(native, x, weights, [*((n, True) for n in prompt), *[(1, False)] * answer])
+    whole = attend(native, x, weights, [(sum(prompt), True), *([(answer, False)] if answer else [])], dtype)
+    pieces = attend(native, x, weights, [*((n, True) for n in prompt), *[(1, False)] * answer], dtype)
     assert torch.equal(whole[0], pieces[0]) and torch.equal(whole[1], pieces[1])
 
 

@@ -53,9 +53,11 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.generate": (*MODEL, "kimi_vl.sampling"),
     "kimi_vl.answer": (*INPUT, *MODEL, *ANSWERING),
     "kimi_vl.engine.": (*INPUT, *MODEL, *ENGINE),
-    "kimi_vl.engine.kernels": (*NUMBERS, "kimi_vl.engine.weights"),
+    "kimi_vl.engine.kernels": (*NUMBERS, "kimi_vl.engine.pages", "kimi_vl.engine.weights"),
+    "kimi_vl.engine.latents": ("kimi_vl.engine.pages",),
     "kimi_vl.engine.reference": (
         *NUMBERS,
+        "kimi_vl.engine.latents",
         "kimi_vl.engine.pages",
         "kimi_vl.engine.weights",
         "kimi_vl.model.segments",

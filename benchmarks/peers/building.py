@@ -63,7 +63,7 @@ def ik_llama_cpp(work: Path, python: Path, checkout: Path) -> Built:
         ninja = [f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}", "-G", "Ninja"]
         _run([tools / "cmake", "-S", checkout, "-B", build, *ninja, *options])
     _run([tools / "cmake", "--build", build, "--target", "llama", "mtmd"])
-    headers = [checkout / "include", checkout / "ggml" / "include", checkout / "examples" / "mtmd"]
+    headers = [checkout / "include", checkout / "ggml" / "include", checkout / "examples" / "mtmd", checkout / "vendor"]
     libraries = [build / "src", build / "ggml" / "src", build / "examples" / "mtmd"]
     return _shims("ik_llama.cpp", work, headers, libraries, ["-DIK"])
 

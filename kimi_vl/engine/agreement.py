@@ -191,7 +191,7 @@ def _engine_features(folder: Path, original: Checkpoint, prompts: Sequence[Promp
     if not with_pictures:
         return []
     nothing = Int4Matrix(torch.empty(0), torch.empty(0), 0, 0)
-    no_decoder = store.DecoderWeights([], store.Ends((nothing, nothing), torch.empty(0), (nothing, nothing)))
+    no_decoder = store.DecoderWeights([], store.Ends(nothing, torch.empty(0), nothing))
     model = EngineModel(original.config, no_decoder, *store.read_vision(folder, original.config, backend), backend)
     features = []
     for prompt in with_pictures:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from kimi_vl.engine.features import FeatureCache
 from kimi_vl.engine.fitting import check_start
 from kimi_vl.engine.layout import stored_bytes
 from kimi_vl.engine.model import EngineModel
-from kimi_vl.engine.pages import PAGE, PagePool
+from kimi_vl.engine.pages import PAGE, CacheDtype, PagePool
 from kimi_vl.engine.plan import Limits, int4_weights
 from kimi_vl.engine.request import Progress, Request, Running, request_of
 from kimi_vl.engine.scheduler import Piece, Scheduler
@@ -41,8 +42,8 @@ class EngineOptions:
 
     ``context`` is what all requests together have in the cache, in tokens. ``feature_tokens`` is what is kept of
     pictures that were seen, for when they come again: so many vectors of the decoder's width in float32, or those of
-    one picture if it has more. No request waits for them. ``speculation`` is how many tokens a
-    step may guess ahead of an answer (0: none), which changes its speed only.
+    one picture if it has more. No request waits for them. ``speculation`` is how many tokens a step may guess ahead of
+    an answer (0: none), which changes its speed only. ``kv_cache_dtype`` "int8" halves the cache.
     """
 
     context: int = 16384
@@ -51,11 +52,15 @@ class EngineOptions:
     feature_tokens: int = 16384
     deterministic: bool = False
     speculation: int = 8
+    kv_cache_dtype: CacheDtype = "bfloat16"
 
     def __post_init__(self) -> None:
         for name in ("context", "step_tokens", "most_running", "feature_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.kv_cache_dtype not in get_args(CacheDtype):
+            names = " or ".join(get_args(CacheDtype))
+            raise ValueError(f"kv_cache_dtype must be {names}, not {self.kv_cache_dtype!r}")
         if self.speculation < 0:
             raise ValueError(f"speculation must be 0 (none) or more, not {self.speculation}")
 
@@ -67,7 +72,7 @@ class Engine:
         self.model = model
         self.options = options
         self._pool = PagePool(-(-options.context // PAGE))
-        self._cache = model.new_cache(self._pool.count)
+        self._cache = model.new_cache(self._pool.count, options.kv_cache_dtype)
         self._features = FeatureCache(options.feature_tokens)
         self._listeners: dict[str, Callable[[Drawn], object]] = {}
         self._scheduler = Scheduler(
@@ -234,5 +239,7 @@ def _check_memory(name: str | Path, folder: Path, options: EngineOptions) -> Non
     path = folder / "preprocessor_config.json"
     settings = ImageProcessorConfig.from_dict(read_json(path)) if path.exists() else ImageProcessorConfig()
     weights = int4_weights(stored_bytes(folder, config))
-    limits = Limits(options.context, options.step_tokens, options.most_running, options.feature_tokens)
+    limits = Limits(
+        options.context, options.step_tokens, options.most_running, options.feature_tokens, options.kv_cache_dtype
+    )
     check_start(name, config, weights, limits, settings, machine)

@@ -23,15 +23,20 @@ BLOCK_BYTES = BLOCK_ROWS * BLOCK_COLUMNS // GROUP + BLOCK_ROWS * BLOCK_COLUMNS /
 
 @dataclass(frozen=True, eq=False)
 class Int4Matrix:
-    """Matrices of one size, [rows, columns] each, stacked along the dimensions before (``...``) if there are any."""
+    """Matrices of one size, [rows, columns] each, stacked along the dimensions before (``...``) if there are any.
+
+    ``rest`` is what these left over, in 4 bits too, for matrices that need 8.5 bits a weight.
+    """
 
     blocks: Tensor  # [..., padded rows / 16, padded columns / 128, 1088] uint8
     row_scale: Tensor  # [..., padded rows] float32
     rows: int
     columns: int
+    rest: Int4Matrix | None = None
 
     def __getitem__(self, index: int) -> Int4Matrix:
-        return Int4Matrix(self.blocks[index], self.row_scale[index], self.rows, self.columns)
+        rest = None if self.rest is None else self.rest[index]
+        return Int4Matrix(self.blocks[index], self.row_scale[index], self.rows, self.columns, rest)
 
 
 def pack(q: Tensor, scale: Tensor, row_scale: Tensor, *, rows: int, columns: int) -> Int4Matrix:
@@ -58,8 +63,8 @@ def decode(matrix: Int4Matrix) -> Tensor:
     """One matrix as floats: [rows, columns] float32."""
     q, scale = unpack(matrix)
     step = scale.float() * matrix.row_scale[:, None]
-    weights = (q.float() - 8).unflatten(1, (-1, GROUP)) * step[..., None]
-    return weights.flatten(1)[: matrix.rows, : matrix.columns]
+    weights = ((q.float() - 8).unflatten(1, (-1, GROUP)) * step[..., None]).flatten(1)[: matrix.rows, : matrix.columns]
+    return weights if matrix.rest is None else weights + decode(matrix.rest)
 
 
 # How far the largest weight of a group may lie from the lowest level, -8: further in, it is cut off, further out,
@@ -111,22 +116,26 @@ def encode(weights: Tensor) -> tuple[Int4Matrix, Loss]:
 
 def stack(matrices: list[Int4Matrix]) -> Int4Matrix:
     """Matrices of one size as one."""
+    rests = [m.rest for m in matrices if m.rest is not None]
     return Int4Matrix(
         torch.stack([m.blocks for m in matrices]),
         torch.stack([m.row_scale for m in matrices]),
         matrices[0].rows,
         matrices[0].columns,
+        stack(rests) if rests else None,
     )
 
 
 def join(matrices: list[Int4Matrix]) -> Int4Matrix:
     """Matrices one below the other. The rows of each but the last are a multiple of 16."""
     assert all(m.rows % BLOCK_ROWS == 0 for m in matrices[:-1])
+    rests = [m.rest for m in matrices if m.rest is not None]
     return Int4Matrix(
         torch.cat([m.blocks for m in matrices]),
         torch.cat([m.row_scale for m in matrices]),
         sum(m.rows for m in matrices),
         matrices[0].columns,
+        join(rests) if rests else None,
     )
 
 
@@ -141,7 +150,8 @@ def rows_of(matrix: Int4Matrix, index: Tensor) -> Tensor:
     both = nibbles.reshape(n, c, 4, 4, BLOCK_ROWS, 4)[each, :, :, :, row]  # [n, c, group, j, i]
     q = torch.stack((both & 15, both >> 4), dim=3).flatten(3).float() - 8  # [n, c, group, 32]
     step = scale.float() * matrix.row_scale[index][:, None, None]
-    return (q * step[..., None]).flatten(1)[:, : matrix.columns]
+    rows = (q * step[..., None]).flatten(1)[:, : matrix.columns]
+    return rows if matrix.rest is None else rows + rows_of(matrix.rest, index)
 
 
 def likeliest(found: Tensor, blocks: int) -> tuple[Tensor, Tensor]:

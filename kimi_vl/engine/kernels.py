@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kimi_vl.engine.int4 import BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss, likeliest
+from kimi_vl.engine.pages import PAGE, row_bytes
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, Segment, SwiGLUWeights
 
 NATIVE = Path(__file__).parent / "native"
@@ -26,6 +28,8 @@ class _Int4(ctypes.Structure):
     _fields_ = (
         ("blocks", ctypes.c_void_p),
         ("row_scale", ctypes.c_void_p),
+        ("rest", ctypes.c_void_p),
+        ("rest_scale", ctypes.c_void_p),
         ("rows", ctypes.c_int64),
         ("columns", ctypes.c_int64),
     )
@@ -61,7 +65,7 @@ class _LatentAttention(ctypes.Structure):
         ("eps", ctypes.c_float),
         ("latent_eps", ctypes.c_float),
         *((name, ctypes.c_int32) for name in ("hidden", "heads", "rank", "nope", "rope", "value")),
-        *((name, _Int4) for name in ("q", "latent", "o", "mix", "key", "upright", "upright_rest")),
+        *((name, _Int4) for name in ("q", "latent", "o", "mix", "key", "upright")),
     )
 
 
@@ -119,25 +123,13 @@ class Kernels:
         outs = self._linear_padded(x, matrices, norm, eps)
         return [out[:, : m.rows] for out, m in zip(outs, matrices, strict=True)]
 
-    def linear_pair(self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix]) -> Tensor:
-        """x [T, D] times the sum of two matrices [rows, D]: [T, rows]."""
-        out = torch.empty(len(x), pair[0].row_scale.shape[-1])
-        self._linear_into([out, out], x, pair, None, 0.0)
-        return out[:, : pair[0].rows]
-
     def _linear_padded(
         self, x: Tensor, matrices: Sequence[Int4Matrix], norm: Tensor | None, eps: float
     ) -> list[Tensor]:
-        outs = [torch.empty(len(x), m.row_scale.shape[-1]) for m in matrices]
-        self._linear_into(outs, x, matrices, norm, eps)
-        return outs
-
-    def _linear_into(
-        self, outs: list[Tensor], x: Tensor, matrices: Sequence[Int4Matrix], norm: Tensor | None, eps: float
-    ) -> None:
         tokens, width = x.shape
         _check(x, torch.float32, tokens, width)
         assert all(m.columns == width and m.blocks.dim() == 3 for m in matrices)
+        outs = [torch.empty(tokens, m.row_scale.shape[-1]) for m in matrices]
         self._library.int4_linear(
             self._pool,
             _at(x),
@@ -149,17 +141,17 @@ class Kernels:
             ctypes.c_int(len(matrices)),
             (ctypes.c_void_p * len(outs))(*(out.data_ptr() for out in outs)),
         )
+        return outs
 
-    def vocabulary(
-        self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix], *, norm: Tensor, eps: float, exact: int
-    ) -> Tensor:
-        """x [T, D], after RMSNorm, times the sum of two matrices [V, D]: [T, V].
+    def vocabulary(self, x: Tensor, matrix: Int4Matrix, *, norm: Tensor, eps: float, exact: int) -> Tensor:
+        """x [T, D], after RMSNorm, times a matrix [V, D] that has a rest: [T, V].
 
-        The second is added but in those ``exact`` blocks of 16 rows of each token that have the largest sums by the
-        first, and not read for others.
+        The rest is added but in those ``exact`` blocks of 16 rows of each token that have the largest sums without it,
+        and not read for others.
         """
-        first, rest = pair
-        (found,) = self._linear_padded(x, [first], norm, eps)
+        rest = matrix.rest
+        assert rest is not None
+        (found,) = self._linear_padded(x, [replace(matrix, rest=None)], norm, eps)
         wanted, places = likeliest(found, exact)
         more = torch.empty(*wanted.shape, BLOCK_ROWS)
         self._library.int4_linear_some(
@@ -174,7 +166,7 @@ class Kernels:
             ctypes.c_int64(wanted.shape[1]),
             _at(more),
         )
-        return found.scatter_add_(1, places, more.flatten(1))[:, : first.rows]
+        return found.scatter_add_(1, places, more.flatten(1))[:, : matrix.rows]
 
     def feed_forward(self, x: Tensor, weights: FeedForwardWeights) -> Tensor | None:
         """Adds the feed-forward half of a layer to x [T, D]. Returns whom each token chose: [T, k] int32, ascending."""
@@ -194,11 +186,14 @@ class Kernels:
     ) -> None:
         """Adds the attention half of a layer to x [T, D], and the tokens to one layer's cache.
 
-        ``cache`` is [pages, 64, rank + rope] bfloat16. The segments follow one another in ``x``, prompts last.
+        ``cache`` is [pages, 64, rank + rope] bfloat16, or int8 with the scales behind each row
+        (:func:`kimi_vl.engine.pages.row_bytes`). The segments follow one another in ``x``, prompts last.
         """
         tokens = sum(s.tokens for s in segments)
         _check(x, torch.float32, tokens, weights.norm.shape[0])
-        _check(cache, torch.bfloat16, cache.shape[0], cache.shape[1], weights.rank + weights.rope)
+        eight = cache.dtype == torch.int8
+        row = row_bytes(weights.rank, weights.rope, "int8") if eight else weights.rank + weights.rope
+        _check(cache, torch.int8 if eight else torch.bfloat16, cache.shape[0], PAGE, row)
         tables = [torch.tensor(s.pages, dtype=torch.int32) for s in segments]
         listed = (_Segment * len(segments))(
             *(
@@ -210,7 +205,13 @@ class Kernels:
         if argument is None:
             argument = self._attentions[weights] = _latent_attention(weights)
         self._library.latent_attention_run(
-            self._pool, ctypes.byref(argument), _at(x), listed, ctypes.c_int(len(segments)), _at(cache)
+            self._pool,
+            ctypes.byref(argument),
+            _at(x),
+            listed,
+            ctypes.c_int32(len(segments)),
+            _at(cache),
+            ctypes.c_int32(eight),
         )
 
     def picture_attention(self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -252,7 +253,11 @@ def _int4(m: Int4Matrix) -> _Int4:
     row_blocks, column_blocks, block_bytes = m.blocks.shape[-3:]
     assert block_bytes == BLOCK_BYTES
     rows, columns = row_blocks * BLOCK_ROWS, column_blocks * BLOCK_COLUMNS
-    return _Int4(m.blocks.data_ptr(), m.row_scale.data_ptr(), rows, columns)
+    rest: tuple[int | None, int | None] = (None, None)
+    if m.rest is not None:
+        assert m.rest.blocks.shape == m.blocks.shape and m.rest.blocks.is_contiguous()
+        rest = (m.rest.blocks.data_ptr(), m.rest.row_scale.data_ptr())
+    return _Int4(m.blocks.data_ptr(), m.row_scale.data_ptr(), *rest, rows, columns)
 
 
 def _swiglu(w: SwiGLUWeights) -> _SwiGLU:
@@ -288,6 +293,5 @@ def _latent_attention(w: LatentAttentionWeights) -> _LatentAttention:
         o=_int4(w.o),
         mix=_int4(w.mix),
         key=_int4(w.key),
-        upright=_int4(w.upright[0]),
-        upright_rest=_int4(w.upright[1]),
+        upright=_int4(w.upright),
     )

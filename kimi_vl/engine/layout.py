@@ -92,10 +92,10 @@ def _attention(text: TextConfig) -> int:
     return (
         _floats(width + rank)
         + _matrix(heads * text.qk_head_dim, width)
-        + _matrix(rank + text.qk_rope_head_dim, width)
-        + _matrix(width, heads * text.v_head_dim)
-        + _matrix(text.v_head_dim, rank, heads)
-        + _matrix(rank, text.qk_nope_head_dim, heads)
+        + 2 * _matrix(rank + text.qk_rope_head_dim, width)
+        + 2 * _matrix(width, heads * text.v_head_dim)
+        + 2 * _matrix(text.v_head_dim, rank, heads)
+        + 2 * _matrix(rank, text.qk_nope_head_dim, heads)
         + 2 * _matrix(text.qk_nope_head_dim, rank, heads)
     )
 

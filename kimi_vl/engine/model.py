@@ -19,7 +19,8 @@ from kimi_vl.config import KimiVLConfig
 from kimi_vl.engine import store
 from kimi_vl.engine.backend import Backend
 from kimi_vl.engine.int4 import rows_of
-from kimi_vl.engine.pages import PAGE
+from kimi_vl.engine.latents import empty_cache
+from kimi_vl.engine.pages import CacheDtype
 from kimi_vl.engine.weights import Segment
 from kimi_vl.model.projector import KimiVLMultiModalProjector
 from kimi_vl.model.rotary import rotate_pairs
@@ -53,17 +54,16 @@ class EngineModel:
         tower, projector = store.read_vision(folder, config, backend)
         return cls(config, store.read_decoder(folder, config), tower, projector, backend)
 
-    def new_cache(self, pages: int) -> Tensor:
-        """[layers, pages, 64, rank + rope] bfloat16."""
+    def new_cache(self, pages: int, dtype: CacheDtype = "bfloat16") -> Tensor:
+        """[layers, pages, 64, …] of rows as :mod:`kimi_vl.engine.latents` has them."""
         text = self.config.text_config
-        width = text.kv_lora_rank + text.qk_rope_head_dim
-        return torch.empty(text.num_hidden_layers, pages, PAGE, width, dtype=torch.bfloat16)
+        cache = empty_cache(text.num_hidden_layers * pages, text.kv_lora_rank, text.qk_rope_head_dim, dtype)
+        return cache.unflatten(0, (text.num_hidden_layers, pages))
 
     @torch.inference_mode()
     def embed(self, ids: Tensor) -> Tensor:
         """[T] int64 → [T, D] float32."""
-        first, rest = self.decoder.ends.embed
-        return rows_of(first, ids) + rows_of(rest, ids)
+        return rows_of(self.decoder.ends.embed, ids)
 
     @torch.inference_mode()
     def image_features(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:

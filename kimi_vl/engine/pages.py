@@ -11,10 +11,19 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 PAGE = 64  # tokens
+SCALE_COLUMNS = 128  # of a latent in 8 bits, that share a scale
 
 Key = bytes
+CacheDtype = Literal["bfloat16", "int8"]
+
+
+def row_bytes(kv_lora_rank: int, qk_rope_head_dim: int, dtype: CacheDtype) -> int:
+    """Bytes of one token in one layer: its latent and its rotary key, in 8 bits with float32 scales behind them."""
+    numbers = kv_lora_rank + qk_rope_head_dim
+    return 2 * numbers if dtype == "bfloat16" else numbers + 4 * (-(-kv_lora_rank // SCALE_COLUMNS) + 1)
 
 
 @dataclass(frozen=True)

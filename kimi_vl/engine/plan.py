@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from kimi_vl.config import KimiVLConfig, MoonViTConfig, TextConfig
 from kimi_vl.engine.layout import VISION
-from kimi_vl.engine.pages import PAGE
+from kimi_vl.engine.pages import PAGE, CacheDtype, row_bytes
 from kimi_vl.footprint import BYTES_PER_PARAMETER, footprint
 from kimi_vl.patches import ImageProcessorConfig, PatchGrid, plan_grid
 
@@ -34,6 +34,7 @@ class Demand:
     settings: ImageProcessorConfig = field(default_factory=ImageProcessorConfig)
     step_tokens: int = 512  # that the engine reads at a time
     feature_tokens: int = 16384  # most that it keeps of pictures that were seen
+    kv_cache_dtype: CacheDtype = "bfloat16"
 
     @property
     def grid(self) -> PatchGrid:
@@ -110,6 +111,7 @@ def plan(config: KimiVLConfig, weights: Weights, demand: Demand) -> Plan:
             feature_tokens=min(pictures * grid.tokens, demand.feature_tokens + grid.tokens),
             patches=patches,
             waiting=pictures * patches,
+            cache_dtype=demand.kv_cache_dtype,
         )
     return _exact_plan(
         config, weights, context=demand.context, merged=pictures * grid.tokens, patches=patches, pictures=pictures
@@ -124,6 +126,7 @@ class Limits:
     step_tokens: int
     most_running: int
     feature_tokens: int
+    kv_cache_dtype: CacheDtype = "bfloat16"
 
 
 def plan_limits(config: KimiVLConfig, weights: Weights, limits: Limits, settings: ImageProcessorConfig) -> Plan:
@@ -139,6 +142,7 @@ def plan_limits(config: KimiVLConfig, weights: Weights, limits: Limits, settings
         feature_tokens=limits.feature_tokens + grid.tokens,
         patches=grid.h * grid.w,
         waiting=grid.h * grid.w,
+        cache_dtype=limits.kv_cache_dtype,
     )
 
 
@@ -155,6 +159,7 @@ def _engine_plan(
     feature_tokens: int,
     patches: int,
     waiting: int,
+    cache_dtype: CacheDtype,
 ) -> Plan:
     """``patches`` are those of one picture, ``waiting`` those of all that are not yet answered."""
     text, vision = config.text_config, config.vision_config
@@ -162,7 +167,7 @@ def _engine_plan(
         program=PROGRAM,
         weights=weights.decoder,
         picture_weights=weights.pictures,
-        cache=pages * PAGE * footprint(config).cache_per_token * 2,
+        cache=pages * PAGE * text.num_hidden_layers * row_bytes(text.kv_lora_rank, text.qk_rope_head_dim, cache_dtype),
         features=feature_tokens * text.hidden_size * 4,
         pixels=waiting * _patch_numbers(vision) * 4,
         encoder=patches * _encoder_bytes(vision, weights.number),

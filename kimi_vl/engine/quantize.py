@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -181,22 +181,34 @@ class _Maker:
         self.note(kind, [tensor], tensor.numel())
 
     def put(self, name: str, matrix: Int4Matrix, kind: str, parameters: int, loss: Loss) -> None:
+        self.tensors |= {f"{name}.blocks": matrix.blocks, f"{name}.row_scale": matrix.row_scale}
+        self.note(kind, [matrix.blocks, matrix.row_scale], parameters, loss)
         if not math.isfinite(loss.squared):
             raise ValueError(f"{name} is not finite: the checkpoint is broken")
         if parameters and not loss.squared:
             raise ValueError(f"{name} is zero throughout: the checkpoint is broken")
-        self.tensors |= {f"{name}.blocks": matrix.blocks, f"{name}.row_scale": matrix.row_scale}
-        self.note(kind, [matrix.blocks, matrix.row_scale], parameters, loss)
+        if matrix.rest is not None:
+            self.put(f"{name}.rest", matrix.rest, kind, 0, Loss(0.0, 0.0))
 
-    def matrix(self, name: str, kind: str) -> None:
-        weights = self.read(f"{name}.weight").float()
+    def encode(self, weights: Tensor, *, twice: bool = False) -> tuple[Int4Matrix, Loss]:
+        """``twice``: 4 bits, and 4 bits of what those leave over."""
+        weights = weights.float().contiguous()
         matrix, loss = self.backend.encode(weights)
-        self.put(name, matrix, kind, weights.numel(), loss)
+        if not twice:
+            return matrix, loss
+        rest, left = self.backend.encode(weights - decode(matrix))
+        return replace(matrix, rest=rest), Loss(left.squared_error, loss.squared)
+
+    def matrix(self, name: str, kind: str, *, twice: bool = False) -> None:
+        weights = self.read(f"{name}.weight")
+        encoded = [self.encode(part, twice=twice) for part in weights.split(_ROWS_AT_ONCE)]
+        loss = sum((loss for _, loss in encoded), Loss(0.0, 0.0))
+        self.put(name, join([matrix for matrix, _ in encoded]), kind, weights.numel(), loss)
 
     def experts(self, names: list[str], name: str, kind: str) -> None:
         encoded, losses, parameters = [], Loss(0.0, 0.0), 0
         for _, tensor in self.checkpoint.read([f"{n}.weight" for n in names]):
-            matrix, loss = self.backend.encode(tensor.float())
+            matrix, loss = self.encode(tensor)
             encoded.append(matrix)
             losses += loss
             parameters += tensor.numel()
@@ -206,32 +218,13 @@ class _Maker:
         text = config.text_config
         weights = self.read(f"{name}.weight").float().unflatten(0, (text.num_attention_heads, -1))
         key, mix = weights.split((text.qk_nope_head_dim, text.v_head_dim), dim=1)
-        self._heads(f"{name}.mix", mix, mix.numel())
-        flat = self._heads(f"{name}.key", key.transpose(1, 2), key.numel())
-        # the very weights that answers attend with, so that both ways give the same
-        upright = torch.stack([decode(head).T for head in flat])
-        first = self._heads(f"{name}.upright", upright, 0)
-        self._heads(f"{name}.upright.rest", upright - torch.stack([decode(head) for head in first]), 0)
-
-    def _heads(self, name: str, weights: Tensor, parameters: int) -> list[Int4Matrix]:
-        encoded = [self.backend.encode(head.contiguous()) for head in weights]
-        loss = sum((loss for _, loss in encoded), Loss(0.0, 0.0)) if parameters else Loss(0.0, 0.0)
-        matrices = [matrix for matrix, _ in encoded]
-        self.put(name, stack(matrices), "attention", parameters, loss)
-        return matrices
-
-    def pair(self, name: str, kind: str) -> None:
-        """Two matrices: 4 bits, and 4 bits of what those leave over."""
-        weights = self.read(f"{name}.weight")
-        firsts, rests, loss = [], [], Loss(0.0, 0.0)
-        for part in weights.split(_ROWS_AT_ONCE):
-            first, whole = self.backend.encode(part.float())
-            rest, left = self.backend.encode(part.float() - decode(first))
-            firsts.append(first)
-            rests.append(rest)
-            loss += Loss(left.squared_error, whole.squared)
-        self.put(name, join(firsts), kind, weights.numel(), loss)
-        self.put(f"{name}.rest", join(rests), kind, 0, Loss(0.0, 0.0))
+        for part, of_heads in (("mix", mix), ("key", key.transpose(1, 2)), ("upright", key)):
+            encoded = [self.encode(head, twice=True) for head in of_heads]
+            loss = sum((loss for _, loss in encoded), Loss(0.0, 0.0))
+            matrix = stack([matrix for matrix, _ in encoded])
+            # keys are there in both directions, but are parameters once
+            counted = (0, Loss(0.0, 0.0)) if part == "upright" else (of_heads.numel(), loss)
+            self.put(f"{name}.{part}", matrix, "latents (twice 4 bits)", *counted)
 
 
 def _check(name: str, tensor: Tensor) -> None:
@@ -245,7 +238,7 @@ def _vision(checkpoint: Checkpoint, backend: Backend) -> Made:
         if name.startswith("language_model."):
             continue
         if len(shape) == 2:
-            maker.pair(name.removesuffix(".weight"), "vision (twice 4 bits)")
+            maker.matrix(name.removesuffix(".weight"), "vision (twice 4 bits)", twice=True)
         else:
             maker.keep(name, torch.bfloat16, "vision, the rest (bfloat16)")
     return maker.tensors, maker.report
@@ -258,9 +251,10 @@ def _layer(checkpoint: Checkpoint, backend: Backend, index: int) -> Made:
     attn, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
     for norm in ("input_layernorm", "self_attn.kv_a_layernorm", "post_attention_layernorm"):
         maker.keep(f"{prefix}.{norm}.weight", torch.float32, "norms and routers (float32)")
-    for name in ("q_proj", "kv_a_proj_with_mqa", "o_proj"):
-        maker.matrix(f"{attn}.{name}", "attention")
+    maker.matrix(f"{attn}.q_proj", "queries")
+    maker.matrix(f"{attn}.kv_a_proj_with_mqa", "latents (twice 4 bits)", twice=True)
     maker.heads(f"{attn}.kv_b_proj", checkpoint.config)
+    maker.matrix(f"{attn}.o_proj", "attention's output (twice 4 bits)", twice=True)
     projections = ("gate_proj", "up_proj", "down_proj")
     if not text.is_moe_layer(index):
         for name in projections:
@@ -277,12 +271,12 @@ def _layer(checkpoint: Checkpoint, backend: Backend, index: int) -> Made:
 
 def _embeddings(checkpoint: Checkpoint, backend: Backend) -> Made:
     maker = _Maker(checkpoint, backend)
-    maker.pair(f"{store.DECODER}.embed_tokens", "embeddings (twice 4 bits)")
+    maker.matrix(f"{store.DECODER}.embed_tokens", "embeddings (twice 4 bits)", twice=True)
     return maker.tensors, maker.report
 
 
 def _head(checkpoint: Checkpoint, backend: Backend) -> Made:
     maker = _Maker(checkpoint, backend)
     maker.keep(f"{store.DECODER}.norm.weight", torch.float32, "norms and routers (float32)")
-    maker.pair("language_model.lm_head", "head (twice 4 bits)")
+    maker.matrix("language_model.lm_head", "head (twice 4 bits)", twice=True)
     return maker.tensors, maker.report

@@ -7,6 +7,7 @@ of sums only. Functions and shapes are those of :mod:`kimi_vl.engine.kernels`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from kimi_vl.engine import int4
 from kimi_vl.engine.int4 import BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss, likeliest
+from kimi_vl.engine.latents import read_rows, write_rows
 from kimi_vl.engine.pages import PAGE
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, Segment, SwiGLUWeights
 from kimi_vl.model.segments import segment_attention
@@ -46,16 +48,12 @@ class Reference:
             x = rms_norm(x, norm, eps)
         return [times(x, m) for m in matrices]
 
-    def linear_pair(self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix]) -> Tensor:
-        first, rest = self.linear(x, pair)
-        return first + rest
-
-    def vocabulary(
-        self, x: Tensor, pair: tuple[Int4Matrix, Int4Matrix], *, norm: Tensor, eps: float, exact: int
-    ) -> Tensor:
-        first, rest = (F.pad(y, (0, -y.shape[1] % BLOCK_ROWS)) for y in self.linear(x, pair, norm=norm, eps=eps))
+    def vocabulary(self, x: Tensor, matrix: Int4Matrix, *, norm: Tensor, eps: float, exact: int) -> Tensor:
+        assert matrix.rest is not None
+        both = self.linear(x, [replace(matrix, rest=None), matrix.rest], norm=norm, eps=eps)
+        first, rest = (F.pad(y, (0, -y.shape[1] % BLOCK_ROWS)) for y in both)
         _, places = likeliest(first, exact)
-        return first.scatter_add_(1, places, rest.gather(1, places))[:, : pair[0].rows]
+        return first.scatter_add_(1, places, rest.gather(1, places))[:, : matrix.rows]
 
     def feed_forward(self, x: Tensor, weights: FeedForwardWeights) -> Tensor | None:
         normed = rms_norm(x, weights.norm, weights.eps)
@@ -81,7 +79,7 @@ class Reference:
         q_rope = turn(q[..., w.nope :], positions[:, None], w.frequency)
         latent, k_rope = times(normed, w.latent).split((w.rank, w.rope), dim=1)
         latent = rms_norm(latent, w.latent_norm, w.latent_eps)
-        rows = torch.cat((latent, turn(k_rope, positions, w.frequency)), dim=1).to(torch.bfloat16)
+        rows = torch.cat((latent, turn(k_rope, positions, w.frequency)), dim=1)
         attended = torch.empty(len(x), w.heads, w.value)
         first = 0
         for s in segments:
@@ -89,8 +87,8 @@ class Reference:
             first += s.tokens
             places = torch.arange(s.start + s.tokens)
             at = torch.tensor(s.pages)[places // PAGE] * PAGE + places % PAGE
-            cache.view(-1, cache.shape[-1])[at[s.start :]] = rows[here]
-            known = cache.view(-1, cache.shape[-1])[at].float()  # [S, rank + rope]
+            write_rows(cache, at[s.start :], rows[here], w.rank)
+            known = read_rows(cache, at, w.rank, w.rope)
             hidden = torch.arange(len(known)) > positions[here, None]
             form = plain if s.is_prompt else absorbed
             attended[here] = form(q[here, :, : w.nope], q_rope[here], known, hidden, w)
@@ -141,8 +139,7 @@ def turn(x: Tensor, positions: Tensor, frequency: Tensor) -> Tensor:
 def plain(q_nope: Tensor, q_rope: Tensor, known: Tensor, hidden: Tensor, w: LatentAttentionWeights) -> Tensor:
     """q_nope [T, H, nope], q_rope [T, H, rope], known [S, rank + rope], hidden [T, S] → [T, H, value]."""
     latent, k_rope = known.split((w.rank, w.rope), dim=1)
-    first, rest = w.upright
-    key = torch.stack([times(latent, first[h]) + times(latent, rest[h]) for h in range(w.heads)])  # [H, S, nope]
+    key = torch.stack([times(latent, w.upright[h]) for h in range(w.heads)])  # [H, S, nope]
     value = torch.stack([times(latent, w.mix[h]) for h in range(w.heads)])
     scores = torch.einsum("thn,hsn->hts", q_nope, key) + torch.einsum("thr,sr->hts", q_rope, k_rope)
     return torch.einsum("hts,hsv->thv", weights_of(scores, hidden, w), value)

@@ -10,9 +10,10 @@
 
 A matrix NAME is stored as ``NAME.blocks`` and ``NAME.row_scale`` (see :mod:`kimi_vl.engine.int4`), the experts of a
 layer as one stack. ``kv_b_proj`` is cut into heads: ``.mix`` (its value rows), ``.key`` (its key rows, transposed) and
-``.upright`` (``.key`` once more, not transposed). ``.upright``, embeddings, head and all matrices of the picture side
-are two each, of which the second, ``NAME.rest``, holds in 4 bits what the first left over: 8.5 bits a weight. Norms,
-router and correction bias are float32 under their official names, what else the picture side has is bfloat16.
+``.upright`` (its key rows as they are). Where 4 bits hurt, ``NAME.rest`` is a second matrix that holds in 4 bits what
+the first left over, 8.5 bits a weight in all: for what every latent passes, the attention's output, embeddings, head,
+and the picture side. Norms, router and correction bias are float32 under their official names, what else the picture
+side has is bfloat16.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from kimi_vl.config import KimiVLConfig, TextConfig
 from kimi_vl.engine import layout
 from kimi_vl.engine.backend import Backend
 from kimi_vl.engine.int4 import Int4Matrix
-from kimi_vl.engine.linear import PairLinear
+from kimi_vl.engine.linear import QuantizedLinear
 from kimi_vl.engine.weight_file import WeightFile
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, SwiGLUWeights
 from kimi_vl.model.attention import KV_A_LAYERNORM_EPS, rope_angles
@@ -49,11 +50,11 @@ def is_quantized(folder: Path) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Ends:
-    """What stands before and behind the layers. The second of each pair is what the first leaves over."""
+    """What stands before and behind the layers."""
 
-    embed: tuple[Int4Matrix, Int4Matrix]  # [V, D]
+    embed: Int4Matrix  # [V, D]
     norm: Tensor  # [D]
-    head: tuple[Int4Matrix, Int4Matrix]  # [V, D]
+    head: Int4Matrix  # [V, D]
 
 
 Layer = tuple[LatentAttentionWeights, FeedForwardWeights]
@@ -90,10 +91,10 @@ def read_ends(folder: Path, config: KimiVLConfig) -> Ends:
     text = config.text_config
     size = (text.vocab_size, text.hidden_size)
     with WeightFile(folder / layout.EMBEDDINGS, mapped=True) as file:
-        embed = file.pair(f"{DECODER}.embed_tokens", *size)
+        embed = file.matrix(f"{DECODER}.embed_tokens", *size, twice=True)
     with WeightFile(folder / layout.HEAD) as file:
         norm = file.floats(f"{DECODER}.norm.weight", text.hidden_size)
-        return Ends(embed, norm, head=file.pair("language_model.lm_head", *size))
+        return Ends(embed, norm, head=file.matrix("language_model.lm_head", *size, twice=True))
 
 
 def read_vision(folder: Path, config: KimiVLConfig, backend: Backend) -> tuple[MoonViT, KimiVLMultiModalProjector]:
@@ -108,10 +109,10 @@ def read_vision(folder: Path, config: KimiVLConfig, backend: Backend) -> tuple[M
     with WeightFile(folder / layout.VISION, mapped=True) as file:
         for name, module in list(modules.named_modules()):
             if isinstance(module, nn.Linear):
-                pair = file.pair(name, module.out_features, module.in_features)
+                matrix = file.matrix(name, module.out_features, module.in_features, twice=True)
                 bias = file.take(f"{name}.bias", torch.bfloat16, module.out_features).float()
                 owner, _, leaf = name.rpartition(".")
-                setattr(modules.get_submodule(owner), leaf, PairLinear(pair, bias, backend))
+                setattr(modules.get_submodule(owner), leaf, QuantizedLinear(matrix, bias, backend))
         for name, planned in modules.state_dict().items():
             place(modules, name, file.take(name, torch.bfloat16, *planned.shape).float())
     modules.eval().requires_grad_(False)
@@ -128,11 +129,11 @@ def _attention(file: WeightFile, prefix: str, text: TextConfig) -> LatentAttenti
         latent_norm=file.floats(f"{attn}.kv_a_layernorm.weight", rank),
         frequency=rope_angles(torch.ones(1), text)[0],
         q=file.matrix(f"{attn}.q_proj", heads * text.qk_head_dim, width),
-        latent=file.matrix(f"{attn}.kv_a_proj_with_mqa", rank + rope, width),
-        o=file.matrix(f"{attn}.o_proj", width, heads * text.v_head_dim),
-        mix=file.matrix(f"{attn}.kv_b_proj.mix", text.v_head_dim, rank, heads),
-        key=file.matrix(f"{attn}.kv_b_proj.key", rank, text.qk_nope_head_dim, heads),
-        upright=file.pair(f"{attn}.kv_b_proj.upright", text.qk_nope_head_dim, rank, heads),
+        latent=file.matrix(f"{attn}.kv_a_proj_with_mqa", rank + rope, width, twice=True),
+        o=file.matrix(f"{attn}.o_proj", width, heads * text.v_head_dim, twice=True),
+        mix=file.matrix(f"{attn}.kv_b_proj.mix", text.v_head_dim, rank, heads, twice=True),
+        key=file.matrix(f"{attn}.kv_b_proj.key", rank, text.qk_nope_head_dim, heads, twice=True),
+        upright=file.matrix(f"{attn}.kv_b_proj.upright", text.qk_nope_head_dim, rank, heads, twice=True),
         eps=text.rms_norm_eps,
         latent_eps=KV_A_LAYERNORM_EPS,
     )

@@ -72,16 +72,15 @@ class WeightFile:
     def floats(self, name: str, *shape: int) -> Tensor:
         return self.take(name, torch.float32, *shape)
 
-    def matrix(self, name: str, rows: int, columns: int, *stack: int) -> Int4Matrix:
+    def matrix(self, name: str, rows: int, columns: int, *stack: int, twice: bool = False) -> Int4Matrix:
+        """``twice`` is one with a rest."""
         r, c = -(-rows // BLOCK_ROWS), -(-columns // BLOCK_COLUMNS)
         blocks = self.take(f"{name}.blocks", torch.uint8, *stack, r, c, BLOCK_BYTES)
         row_scale = self.take(f"{name}.row_scale", torch.float32, *stack, r * BLOCK_ROWS)
         if not row_scale.any() and not name.endswith(".rest"):  # nothing may be left over
             raise ValueError(f"{self._path}: {name} is zero throughout: the file is broken, quantise again")
-        return Int4Matrix(blocks, row_scale, rows, columns)
-
-    def pair(self, name: str, rows: int, columns: int, *stack: int) -> tuple[Int4Matrix, Int4Matrix]:
-        return self.matrix(name, rows, columns, *stack), self.matrix(f"{name}.rest", rows, columns, *stack)
+        rest = self.matrix(f"{name}.rest", rows, columns, *stack) if twice else None
+        return Int4Matrix(blocks, row_scale, rows, columns, rest)
 
 
 def _large_pages(size: int) -> mmap.mmap:

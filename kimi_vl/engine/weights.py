@@ -27,7 +27,7 @@ class LatentAttentionWeights:
     o: Int4Matrix  # [D, H · value]
     mix: Int4Matrix  # H of [value, rank]
     key: Int4Matrix  # H of [rank, nope]
-    upright: tuple[Int4Matrix, Int4Matrix]  # H of [nope, rank] each, whose sum is ``key`` transposed
+    upright: Int4Matrix  # H of [nope, rank]
     eps: float
     latent_eps: float
 

@@ -35,6 +35,24 @@ INLINE void put_number(number *to, floats x) {
 #endif
 }
 
+INLINE floats from_numbers(const number *from) {
+#if KIMI_AVX512
+    return from_bf16(from);
+#else
+    return load(from);
+#endif
+}
+
+INLINE number one_number(float x) {
+#if KIMI_AVX512
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (number)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+#else
+    return x;
+#endif
+}
+
 // bfloat16 to numbers.
 void to_numbers(number *to, const uint16_t *from, int count);
 

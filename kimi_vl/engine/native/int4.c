@@ -270,48 +270,43 @@ INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8
 
 #endif
 
-void int4_times_int8(const int4_matrix *w, int64_t block_row, const int8_rows *x, int64_t first, int64_t tokens,
-                     float *y, int64_t stride) {
-    int64_t blocks = w->columns / COLUMNS;
-    const uint8_t *at = w->blocks + block_row * blocks * BLOCK_BYTES;
-    const float *row_scale = w->row_scale + block_row * ROWS;
-    float out[TOGETHER][ROWS];
-    for (int64_t m = 0, some; m < tokens; m += some) {
-        some = tile_at(x->tokens, first + m);
-        switch (some) {
-            case TOGETHER: times(TOGETHER, at, blocks, x, first + m, out); break;
+static void times_some(int64_t tokens, const uint8_t *at, int64_t blocks, const int8_rows *x, int64_t first,
+                       float out[TOGETHER][ROWS]) {
+    switch (tokens) {
+        case TOGETHER: times(TOGETHER, at, blocks, x, first, out); break;
 #if TOGETHER > 4
-            case 4: times(4, at, blocks, x, first + m, out); break;
+        case 4: times(4, at, blocks, x, first, out); break;
 #endif
-            case 2: times(2, at, blocks, x, first + m, out); break;
-            default: times(1, at, blocks, x, first + m, out);
-        }
-        for (int64_t i = 0; i < some; i++)
-            for (int r = 0; r < ROWS; r += LANES)
-                store(y + (m + i) * stride + r, load(out[i] + r) * load(row_scale + r));
+        case 2: times(2, at, blocks, x, first, out); break;
+        default: times(1, at, blocks, x, first, out);
     }
 }
 
-void int4_decode(const int4_matrix *w, int64_t block_row, float *to) {
-    int64_t blocks = w->columns / COLUMNS;
-    const uint8_t *at = w->blocks + block_row * blocks * BLOCK_BYTES;
-    for (int64_t b = 0; b < blocks; b++, at += BLOCK_BYTES)
-        for (int g = 0; g < GROUPS; g++)
-            for (int r = 0; r < ROWS; r++) {
-                float scale = (float)(int8_t)at[ROWS * g + r] * w->row_scale[block_row * ROWS + r];
-                float *row = to + r * w->columns + b * COLUMNS + g * GROUP;
-                const uint8_t *from = at + GROUPS * ROWS + 256 * g + 4 * r;
-                for (int c = 0; c < GROUP / 2; c++) {
-                    int both = from[64 * (c / 4) + c % 4];
-                    row[c] = (float)((both & 15) - 8) * scale;
-                    row[c + GROUP / 2] = (float)((both >> 4) - 8) * scale;
-                }
+void int4_times_int8(const int4_matrix *w, int64_t block_row, const int8_rows *x, int64_t first, int64_t tokens,
+                     float *y, int64_t stride) {
+    int64_t blocks = w->columns / COLUMNS, skipped = block_row * blocks * BLOCK_BYTES;
+    float out[TOGETHER][ROWS], more[TOGETHER][ROWS];
+    for (int64_t m = 0, some; m < tokens; m += some) {
+        some = tile_at(x->tokens, first + m);
+        times_some(some, w->blocks + skipped, blocks, x, first + m, out);
+        if (w->rest) times_some(some, w->rest + skipped, blocks, x, first + m, more);
+        for (int64_t i = 0; i < some; i++)
+            for (int r = 0; r < ROWS; r += LANES) {
+                floats sum = load(out[i] + r) * load(w->row_scale + block_row * ROWS + r);
+                if (w->rest) sum += load(more[i] + r) * load(w->rest_scale + block_row * ROWS + r);
+                store(y + (m + i) * stride + r, sum);
             }
+    }
 }
 
 int4_matrix int4_behind(int4_matrix w, int64_t n) {
-    w.blocks += n * (w.rows / ROWS) * (w.columns / COLUMNS) * BLOCK_BYTES;
+    int64_t blocks = n * (w.rows / ROWS) * (w.columns / COLUMNS) * BLOCK_BYTES;
+    w.blocks += blocks;
     w.row_scale += n * w.rows;
+    if (w.rest) {
+        w.rest += blocks;
+        w.rest_scale += n * w.rows;
+    }
     return w;
 }
 
@@ -324,21 +319,6 @@ void int4_share(const int4_matrix *w, share rows, const int8_rows *x, float *y, 
         int64_t some = tokens - first < TILE ? tokens - first : TILE;
         for (int64_t b = rows.from; b < rows.to; b++)
             int4_times_int8(w, b, x, first, some, y + first * stride + b * ROWS, stride);
-    }
-}
-
-static void add_share(const int4_matrix *w, share rows, const int8_rows *x, float *y, int64_t stride) {
-    float part[TILE * ROWS];
-    for (int64_t first = 0; first < x->tokens; first += TILE) {
-        int64_t some = x->tokens - first < TILE ? x->tokens - first : TILE;
-        for (int64_t b = rows.from; b < rows.to; b++) {
-            int4_times_int8(w, b, x, first, some, part, ROWS);
-            for (int64_t m = 0; m < some; m++)
-                for (int r = 0; r < ROWS; r += LANES) {
-                    float *to = y + (first + m) * stride + b * ROWS + r;
-                    store(to, load(to) + load(part + m * ROWS + r));
-                }
-        }
     }
 }
 
@@ -386,11 +366,7 @@ static void linear_work(void *context, int thread, int threads) {
     quantize_input(&j->in, 0, thread, threads);
     for (int i = 0; i < j->matrix_count; i++) {
         const int4_matrix *w = j->matrices + i;
-        share mine = share_of(w->rows / ROWS, thread, threads);
-        if (i && j->ys[i] == j->ys[i - 1])
-            add_share(w, mine, &j->in.x8, j->ys[i], w->rows);
-        else
-            int4_share(w, mine, &j->in.x8, j->ys[i], w->rows);
+        int4_share(w, share_of(w->rows / ROWS, thread, threads), &j->in.x8, j->ys[i], w->rows);
     }
 }
 

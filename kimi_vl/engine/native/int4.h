@@ -24,10 +24,13 @@
 #define GROUPS (COLUMNS / GROUP)
 #define BLOCK_BYTES (GROUPS * ROWS + ROWS * COLUMNS / 2)
 
+// Or the sum of two such matrices, of which the second, if it is there, is what the first left over.
 typedef struct {
     const uint8_t *blocks;
     const float *row_scale; // [rows]
-    int64_t rows, columns;  // padded
+    const uint8_t *rest;    // blocks of the second, or NULL
+    const float *rest_scale;
+    int64_t rows, columns; // padded
 } int4_matrix;
 
 // 8-bit activations of some tokens: x = q · scale of each 128 columns. Tokens that meet a weight together lie side by
@@ -66,17 +69,13 @@ void rms_norm_row(const float *x, const float *weight, int64_t count, float eps,
 void int4_times_int8(const int4_matrix *w, int64_t block_row, const int8_rows *x, int64_t first, int64_t tokens,
                      float *y, int64_t stride);
 
-// The 16 rows as floats: to [16, columns].
-void int4_decode(const int4_matrix *w, int64_t block_row, float *to);
-
 // The matrix `n` behind w, of the same size.
 int4_matrix int4_behind(int4_matrix w, int64_t n);
 
 // One thread's share of 16-row blocks for all tokens of x.
 void int4_share(const int4_matrix *w, share rows, const int8_rows *x, float *y, int64_t stride);
 
-// ys[i] [tokens, rows of matrix i] = x [tokens, count] (after RMSNorm, if there is a norm) times each matrix. One that
-// has the same ys as the matrix before it adds to that.
+// ys[i] [tokens, rows of matrix i] = x [tokens, count] (after RMSNorm, if there is a norm) times each matrix.
 void int4_linear(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
                  const int4_matrix *matrices, int matrix_count, float *const *ys);
 

@@ -16,7 +16,9 @@ typedef struct {
     float *x;
     const segment *segments;
     int32_t count;
-    uint16_t *cache;
+    uint8_t *cache;
+    int eight;
+    int64_t row_bytes;
 
     int64_t tokens, answers; // of all segments; of those that are no prompt
     int64_t longest;         // prompt
@@ -28,12 +30,12 @@ typedef struct {
     float *row;        // [threads, hidden or rank]
     int8_rows input;   // [tokens]
     float *q, *latent; // [tokens, q.rows], [tokens, latent.rows]
+    number *page;      // [threads, PAGE, APART(width)]
 
     // answers
     int8_rows nope8, mixed8; // [heads, answers]
     float *query;            // [answers, heads, width]
     number *queries;         // [answers, groups]
-    number *page;            // [threads, PAGE, APART(width)]
     attention *parts;        // [answers, groups, PARTS]
     float *part_out;         // [answers, groups, PARTS, QUERIES, rank]
     int64_t attended_parts;
@@ -61,12 +63,12 @@ static void layout(mla_job *j, room *r) {
     j->latent = take(r, j->tokens * a->latent.rows * floats);
     j->attended = take(r, j->tokens * a->heads * a->value * floats);
     j->attended8 = take_int8_rows(r, j->tokens, a->o.columns);
+    j->page = take(r, threads * PAGE * APART(j->width) * numbers);
     if (j->answers) {
         j->nope8 = take_int8_rows(r, j->answers * a->heads, a->key.columns);
         j->mixed8 = take_int8_rows(r, j->answers * a->heads, a->mix.columns);
         j->query = take(r, j->answers * a->heads * j->width * floats);
         j->queries = take(r, groups * queries_bytes(j->width));
-        j->page = take(r, threads * PAGE * APART(j->width) * numbers);
         j->parts = take(r, groups * PARTS * (int64_t)sizeof(attention));
         j->part_out = take(r, groups * PARTS * QUERIES * a->rank * floats);
     }
@@ -84,8 +86,61 @@ static float *row_of(const mla_job *j, int thread) {
     return j->row + thread * (j->a->hidden > j->a->rank ? j->a->hidden : j->a->rank);
 }
 
-static const uint16_t *page_of(const mla_job *j, const segment *s, int64_t position) {
-    return j->cache + (int64_t)s->pages[position / PAGE] * PAGE * j->width;
+// ---- rows of the cache ---------------------------------------------------------------------------------------------
+
+static uint8_t *cache_row(const mla_job *j, const segment *s, int64_t position) {
+    return j->cache + ((int64_t)s->pages[position / PAGE] * PAGE + position % PAGE) * j->row_bytes;
+}
+
+// Numbers `from` up to `to` of a row that have one scale: a block of the latent, or the rest.
+static int piece_end(const mla_job *j, int from) {
+    int end = from < j->a->rank ? from - from % COLUMNS + COLUMNS : j->width;
+    return from < j->a->rank && end > j->a->rank ? j->a->rank : end;
+}
+
+static float *piece_scale(const mla_job *j, uint8_t *row, int from) {
+    int latent = (j->a->rank + COLUMNS - 1) / COLUMNS;
+    return (float *)(row + j->width) + (from < j->a->rank ? from / COLUMNS : latent);
+}
+
+static void write_row(const mla_job *j, uint8_t *row, const float *x) {
+    if (!j->eight) {
+        uint16_t *half = (uint16_t *)row;
+        for (int d = 0; d < j->width; d++) {
+            uint32_t bits;
+            memcpy(&bits, x + d, sizeof bits);
+            half[d] = (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+        }
+        return;
+    }
+    for (int from = 0, end; from < j->width; from = end) {
+        end = piece_end(j, from);
+        float most = 0;
+        for (int d = from; d < end; d++) most = fabsf(x[d]) > most ? fabsf(x[d]) : most;
+        float scale = most / 127.0f;
+        for (int d = from; d < end; d++) ((int8_t *)row)[d] = (int8_t)(most > 0 ? rintf(x[d] * (127.0f / most)) : 0);
+        memcpy(piece_scale(j, row, from), &scale, sizeof scale);
+    }
+}
+
+static void read_row(const mla_job *j, const uint8_t *row, int from, int to, number *numbers) {
+    if (!j->eight) {
+        to_numbers(numbers, (const uint16_t *)row + from, to - from);
+        return;
+    }
+    for (int end; from < to; from = end) {
+        end = piece_end(j, from) < to ? piece_end(j, from) : to;
+        float scale;
+        memcpy(&scale, piece_scale(j, (uint8_t *)row, from), sizeof scale);
+        int d = from;
+        for (; d + LANES <= end; d += LANES) {
+            bytes q;
+            memcpy(&q, row + d, sizeof q);
+            put_number(numbers + d - from, __builtin_convertvector(q, floats) * scale);
+        }
+        for (; d < end; d++) numbers[d - from] = one_number((float)(int8_t)row[d] * scale);
+        numbers += end - from;
+    }
 }
 
 // ---- tokens to queries and latents -------------------------------------------------------------------------------
@@ -106,12 +161,7 @@ static void into_cache(const mla_job *j, int64_t m) {
     int32_t position = j->position[m];
     rms_norm_row(latent, a->latent_norm, a->rank, a->latent_eps, latent);
     turn(a, latent + a->rank, (float)position);
-    uint16_t *row = (uint16_t *)page_of(j, j->whose[m], position) + (position % PAGE) * j->width;
-    for (int d = 0; d < j->width; d++) {
-        uint32_t bits;
-        memcpy(&bits, latent + d, sizeof bits);
-        row[d] = (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-    }
+    write_row(j, cache_row(j, j->whose[m], position), latent);
 }
 
 static float *head_query(const mla_job *j, int64_t m, int h) { return j->q + m * j->a->q.rows + h * j->key_dim; }
@@ -132,9 +182,9 @@ static void attend_part(mla_job *j, int64_t m, int group, int part, int thread) 
     attention state = attention_begin(queries, j->width, a->rank, j->part_out + at * QUERIES * a->rank);
     int end = from + length < keys ? from + length : keys;
     for (int k = from; k < end; k += PAGE) {
-        const uint16_t *page = page_of(j, j->whose[m], k);
         int some = end - k < PAGE ? end - k : PAGE;
-        for (int t = 0; t < some; t++) to_numbers(rows + t * apart, page + t * j->width, j->width);
+        for (int t = 0; t < some; t++)
+            read_row(j, cache_row(j, j->whose[m], k + t), 0, j->width, rows + t * apart);
         attention_add(&state, rows, apart, rows, apart, some, some, 0);
     }
     j->parts[at] = state;
@@ -204,35 +254,29 @@ static void answers(mla_job *j, int thread, int threads) {
 
 // ---- the plain form ----------------------------------------------------------------------------------------------
 
-// Sixteen numbers of each of some rows of keys or values, at most a page: the sum of one or two products.
-static void put(number *to, int64_t stride, const int4_matrix *matrix, const int4_matrix *rest, int64_t block,
-                const int8_rows *latents, int64_t first, int64_t some) {
-    float part[PAGE * ROWS], more[PAGE * ROWS];
+// Sixteen numbers of each of some rows of keys or values, at most a page.
+static void put(number *to, int64_t stride, const int4_matrix *matrix, int64_t block, const int8_rows *latents,
+                int64_t first, int64_t some) {
+    float part[PAGE * ROWS];
     int4_times_int8(matrix, block, latents, first, some, part, ROWS);
-    if (rest) int4_times_int8(rest, block, latents, first, some, more, ROWS);
     for (int64_t t = 0; t < some; t++)
-        for (int r = 0; r < ROWS; r += LANES) {
-            floats x = load(part + t * ROWS + r);
-            put_number(to + t * stride + r, rest ? x + load(more + t * ROWS + r) : x);
-        }
+        for (int r = 0; r < ROWS; r += LANES) put_number(to + t * stride + r, load(part + t * ROWS + r));
 }
 
 // Keys [count, APART(key_dim)] and values [count, value] of one head, of positions from `first` on.
 static void expand(const mla_job *j, const segment *s, int h, const int8_rows *latents, int first, number *keys,
                    number *values) {
     const latent_attention *a = j->a;
-    int4_matrix upright = int4_behind(a->upright, h), rest = int4_behind(a->upright_rest, h);
-    int4_matrix mix = int4_behind(a->mix, h);
+    int4_matrix upright = int4_behind(a->upright, h), mix = int4_behind(a->mix, h);
     int apart = APART(j->key_dim);
     for (int64_t k = 0; k < latents->tokens; k += PAGE) {
-        const uint16_t *page = page_of(j, s, first + k);
         int64_t some = latents->tokens - k < PAGE ? latents->tokens - k : PAGE;
         for (int b = 0; b < a->nope / ROWS; b++)
-            put(keys + k * apart + b * ROWS, apart, &upright, &rest, b, latents, k, some);
+            put(keys + k * apart + b * ROWS, apart, &upright, b, latents, k, some);
         for (int t = 0; t < some; t++)
-            to_numbers(keys + (k + t) * apart + a->nope, page + t * j->width + a->rank, a->rope);
+            read_row(j, cache_row(j, s, first + k + t), a->rank, j->width, keys + (k + t) * apart + a->nope);
         for (int b = 0; b < a->value / ROWS; b++)
-            put(values + k * a->value + b * ROWS, a->value, &mix, NULL, b, latents, k, some);
+            put(values + k * a->value + b * ROWS, a->value, &mix, b, latents, k, some);
     }
 }
 
@@ -264,8 +308,9 @@ static void prompt(mla_job *j, const segment *s, int64_t first_token, int thread
         int8_rows latents = int8_part(j->latents8[turn], 0, count);
         share mine = share_of(count, thread, threads);
         for (int64_t t = mine.from; t < mine.to; t++) {
-            const uint16_t *row = page_of(j, s, first + t) + (first + t) % PAGE * j->width;
-            for (int d = 0; d < a->rank; d += LANES) store(latent + d, from_bf16(row + d));
+            number *row = j->page + thread * PAGE * APART(j->width);
+            read_row(j, cache_row(j, s, first + t), 0, a->rank, row);
+            for (int d = 0; d < a->rank; d += LANES) store(latent + d, from_numbers(row + d));
             int8_quantize_row(latent, a->rank, latents, t);
         }
         pool_barrier(j->p);
@@ -345,9 +390,11 @@ static void work(void *context, int thread, int threads) {
 }
 
 void latent_attention_run(pool *p, const latent_attention *a, float *x, const segment *segments, int32_t count,
-                          uint16_t *cache) {
-    mla_job j = {.p = p, .a = a, .x = x, .segments = segments, .count = count, .cache = cache};
+                          void *cache, int32_t eight) {
+    mla_job j = {.p = p, .a = a, .x = x, .segments = segments, .count = count, .cache = cache, .eight = eight};
     j.width = a->rank + a->rope;
+    int64_t scales = (a->rank + COLUMNS - 1) / COLUMNS + 1;
+    j.row_bytes = eight ? j.width + scales * (int64_t)sizeof(float) : j.width * (int64_t)sizeof(uint16_t);
     j.key_dim = a->nope + a->rope;
     j.groups = (a->heads + QUERIES - 1) / QUERIES;
     for (int i = 0; i < count; i++) {

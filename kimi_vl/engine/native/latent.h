@@ -18,8 +18,8 @@ typedef struct {
     int32_t hidden, heads, rank, nope, rope, value; // rank, nope and value are multiples of 16
     int4_matrix q, latent, o; // [heads · (nope + rope), hidden], [rank + rope, hidden], [hidden, heads · value]
     // kv_b_proj of the first head, the others' lie behind: its rows for values [value, rank]; those for keys transposed,
-    // [rank, nope]; and once more upright, [nope, rank], as the sum of two
-    int4_matrix mix, key, upright, upright_rest;
+    // [rank, nope], and upright, [nope, rank]
+    int4_matrix mix, key, upright;
 } latent_attention;
 
 typedef struct {
@@ -29,8 +29,10 @@ typedef struct {
     int32_t is_prompt;        // all segments that are none come before those that are
 } segment;
 
-// x [tokens, hidden] is read and replaced. cache is this layer's [pages, 64, rank + rope] bfloat16; it gets the tokens.
+// x [tokens, hidden] is read and replaced. cache is this layer's [pages, 64] rows, and gets those of the tokens: rank +
+// rope numbers of bfloat16, or, if `eight` is set, as many of 8 bits and behind them a float scale for each 128 of the
+// latent and one for the rest.
 void latent_attention_run(pool *p, const latent_attention *a, float *x, const segment *segments, int32_t count,
-                          uint16_t *cache);
+                          void *cache, int32_t eight);
 
 #endif
