@@ -23,7 +23,7 @@ from kimi_vl.engine.reference import Reference
 from kimi_vl.engine.weights import LatentAttentionWeights, Segment
 from tests.layers import Sizes, attention_weights, feed_forward_weights, matrix
 
-REFERENCE = Reference()
+REFERENCE = Reference(1)
 
 
 def runnable() -> list[Kernels]:

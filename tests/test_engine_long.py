@@ -34,7 +34,7 @@ def test_a_token_sees_all_hundred_thousand_before_it(nano4: EngineModel, tokens:
     cache = torch.randn(nano4.new_cache(count).shape).mul(0.7).bfloat16()
     segment = Segment(tuple(pages), BEHIND, tokens, is_prompt)
     x = nano4.embed(torch.arange(tokens) + 300)
-    plain = EngineModel(nano4.config, nano4.decoder, nano4.tower, nano4.projector, Reference())
+    plain = EngineModel(nano4.config, nano4.decoder, nano4.tower, nano4.projector, Reference(1))
     found = nano4.run(x, [segment], cache.clone())
     wanted = plain.run(x, [segment], cache.clone())
     assert float((found - wanted).norm() / wanted.norm()) < 0.02

@@ -30,4 +30,4 @@ def backend(threads: int | None = None) -> Backend:
         "install a C compiler and then this package again",
         stacklevel=2,
     )
-    return Reference()
+    return Reference(threads)

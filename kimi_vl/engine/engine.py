@@ -6,6 +6,7 @@ words, threads or HTTP; one caller at a time.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -28,6 +29,7 @@ from kimi_vl.engine.request import Progress, Request, Running, request_of
 from kimi_vl.engine.scheduler import Piece, Scheduler
 from kimi_vl.engine.store import is_quantized
 from kimi_vl.engine.stream import TokenStream
+from kimi_vl.engine.threads import torch_threads
 from kimi_vl.engine.weights import Segment
 from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
 from kimi_vl.machine import this_machine
@@ -101,7 +103,10 @@ class Engine:
         if not is_quantized(folder):
             raise ValueError(f"{name} is not in 4 bits: run kimi-vl quantize {name} DST, and open DST")
         _check_memory(name, folder, options)
-        return cls(EngineModel.from_folder(folder, backend(threads)), options)
+        engine = cls(EngineModel.from_folder(folder, backend(threads)), options)
+        # what is there now stays: to look through all of it for garbage would cost a part of every step
+        gc.freeze()
+        return engine
 
     @property
     def config(self) -> KimiVLConfig:
@@ -144,13 +149,15 @@ class Engine:
         return bool(self._scheduler.running or self._scheduler.waiting)
 
     def step(self) -> list[Progress]:
+        """Reads some tokens of some requests, and draws the next one of those that are so far."""
         pieces = self._scheduler.schedule()
         if not pieces:
             assert not self.busy, "requests wait, but none can go on"
             return []
         pieces = self._scheduler.with_guesses(pieces, self.options.speculation)
-        rows = self._run(pieces)
-        progress = self._postprocess(pieces, rows)
+        with torch_threads(self.model.backend.torch_threads):
+            rows = self._run(pieces)
+            progress = self._postprocess(pieces, rows)
         for p in progress:
             if p.request.id in self._listeners:
                 self._listeners[p.request.id](p.drawn)

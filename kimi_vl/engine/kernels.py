@@ -91,6 +91,7 @@ class Kernels:
         library.pool_start.argtypes = (ctypes.c_int,)
         self.kind = kind
         self.threads = threads
+        self.torch_threads = 1  # beside its own
         self._library = library
         self._pool = ctypes.c_void_p(library.pool_start(threads))
         # Layers as the library takes them, made once.

@@ -21,6 +21,7 @@ from kimi_vl.engine.backend import Backend
 from kimi_vl.engine.int4 import rows_of
 from kimi_vl.engine.latents import empty_cache
 from kimi_vl.engine.pages import CacheDtype
+from kimi_vl.engine.threads import torch_threads
 from kimi_vl.engine.weights import Segment
 from kimi_vl.model.projector import KimiVLMultiModalProjector
 from kimi_vl.model.rotary import rotate_pairs
@@ -68,6 +69,10 @@ class EngineModel:
     @torch.inference_mode()
     def image_features(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:
         """One picture's patches [h·w, 3, patch, patch] float32 → [tokens, D] float32."""
+        with torch_threads(self.backend.threads):
+            return self._image_features(pixel_values, grid)
+
+    def _image_features(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:
         tower = self.tower
         x = tower.patch_embed(pixel_values, [grid])
         angles = rotary_angles(grid, tower.encoder.head_dim, x.device)

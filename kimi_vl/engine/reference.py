@@ -38,6 +38,9 @@ class Reference:
 
     kind = "torch"
 
+    def __init__(self, threads: int) -> None:
+        self.threads = self.torch_threads = threads
+
     def encode(self, weights: Tensor) -> tuple[Int4Matrix, Loss]:
         return int4.encode(weights)
 

@@ -84,10 +84,11 @@ class WeightFile:
 
 
 def _large_pages(size: int) -> mmap.mmap:
-    """Memory that is asked to be of 2 MB pages."""
-    memory = mmap.mmap(-1, max(size, 1))
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+    """Memory that is asked to be of 2 MB pages. Only private memory gets them, which is not what Python's default is."""
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return mmap.mmap(-1, max(size, 1))
+    memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
 
 
