@@ -45,6 +45,7 @@ class Peer:
         self._peer = ctypes.c_void_p(self._c.peer_open(str(model).encode()))
         if not self._peer:
             raise SystemExit(f"{shim} cannot open {model}")
+        self.vocabulary = int(self._c.peer_vocabulary(self._peer))
 
     def context(self, threads: int, tokens: int, *, sequences: int, flash: bool, counting: bool = False) -> None:
         """A new, empty cache, for ``tokens`` of all sequences together."""
@@ -104,10 +105,10 @@ def decoder(options: argparse.Namespace) -> Iterator[_Figure]:
     begun = time.perf_counter()
     peer = Peer(options.shim, options.model)
     peer.context(options.threads, 4096, sequences=1, flash=options.flash)
-    _read(peer, options, 0, 1)
+    _read(peer, 0, 1)
     yield "ready", "", "s", [time.perf_counter() - begun], []
     peer.cut(0, 0)
-    _read(peer, options, 0, options.prompt)  # what is done only once is not counted below
+    _read(peer, 0, options.prompt)  # what is done only once is not counted below
     for depth in options.depth:
         _go_to(peer, options, depth)
         if depth <= options.deepest_prompt:
@@ -127,21 +128,21 @@ def _go_to(peer: Peer, options: argparse.Namespace, depth: int) -> None:
     """A cache that has ``depth`` tokens, and room for a prompt or answer."""
     peer.context(options.threads, depth + _SEED_TOKENS + options.prompt, sequences=1, flash=options.flash)
     if depth:
-        _read(peer, options, 0, _SEED_TOKENS)
+        _read(peer, 0, _SEED_TOKENS)
         deep = stretched(peer.state(), _SEED_TOKENS, depth)
         peer.cut(0, 0)
         peer.restore(deep)
-    _read(peer, options, depth, 1)
+    _read(peer, depth, 1)
 
 
 def _prompt(peer: Peer, options: argparse.Namespace, depth: int) -> float:
     peer.cut(0, depth)
-    return options.prompt / _read(peer, options, depth, options.prompt)
+    return options.prompt / _read(peer, depth, options.prompt)
 
 
 def _answer(peer: Peer, options: argparse.Namespace, depth: int) -> float:
     peer.cut(0, depth)
-    return options.answer / sum(_read(peer, options, depth + n, 1) for n in range(options.answer))
+    return options.answer / sum(_read(peer, depth + n, 1) for n in range(options.answer))
 
 
 def _together(peer: Peer, options: argparse.Namespace) -> Callable[[], float]:
@@ -153,19 +154,19 @@ def _together(peer: Peer, options: argparse.Namespace) -> Callable[[], float]:
     def measure() -> float:
         for sequence in range(count):
             peer.cut(sequence, 0)
-            _read(peer, options, 0, _TOGETHER_PROMPT, sequence)
+            _read(peer, 0, _TOGETHER_PROMPT, sequence)
         begun = time.perf_counter()
         for n in range(options.answer):
             where = np.full(count, _TOGETHER_PROMPT + n)
-            peer.step(_RANDOM.integers(0, options.vocabulary, count), where, np.arange(count))
+            peer.step(_RANDOM.integers(0, peer.vocabulary, count), where, np.arange(count))
         return count * options.answer / (time.perf_counter() - begun)
 
     return measure
 
 
-def _read(peer: Peer, options: argparse.Namespace, start: int, tokens: int, sequence: int = 0) -> float:
+def _read(peer: Peer, start: int, tokens: int, sequence: int = 0) -> float:
     """Seconds for random tokens from position ``start`` on."""
-    ids = _RANDOM.integers(0, options.vocabulary, tokens)
+    ids = _RANDOM.integers(0, peer.vocabulary, tokens)
     begun = time.perf_counter()
     for first in range(0, tokens, _STEP):
         part = ids[first : first + _STEP]
@@ -183,7 +184,7 @@ def experts(options: argparse.Namespace) -> Iterator[_Figure]:
     """The most tokens that an expert of a layer is given, over the mean; a figure for all layers together."""
     peer = Peer(options.shim, options.model)
     peer.context(options.threads, 2 * _STEP, sequences=1, flash=options.flash, counting=True)
-    _read(peer, options, 0, _STEP)
+    _read(peer, 0, _STEP)
     loads = [peer.expert_counts(layer) for layer in range(_MOST_LAYERS)]
     most = max(load.sum() for load in loads)
     # the last layer runs for the last token alone
@@ -227,7 +228,6 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=8)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for others to leave the cores")
-    parser.add_argument("--vocabulary", type=int, default=163584)
     parser.add_argument("--flash", action="store_true")
     parser.add_argument("--tower", type=Path)
     parser.add_argument("--size", nargs="+", default=[])

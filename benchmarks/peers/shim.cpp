@@ -84,6 +84,8 @@ bool peer_context(Peer * peer, int threads, int tokens, int sequences, bool flas
     return peer->context != nullptr;
 }
 
+int peer_vocabulary(Peer * peer) { return llama_vocab_n_tokens(llama_model_get_vocab(peer->model)); }
+
 // One step on up to STEP tokens; the last token of each sequence gives logits. Not zero if it failed.
 int peer_step(Peer * peer, const int32_t * ids, const int32_t * positions, const int32_t * sequences, int count) {
     llama_batch & batch = peer->batch;
@@ -132,8 +134,6 @@ size_t peer_restore(Peer * peer, const uint8_t * state, size_t size) {
     return llama_state_seq_set_data(peer->context, state, size, 0);
 #endif
 }
-
-const float * peer_logits(Peer * peer) { return llama_get_logits_ith(peer->context, -1); }
 
 const int32_t * peer_counts(Peer * peer, int layer) { return &peer->counts[layer * MOST_EXPERTS]; }
 
