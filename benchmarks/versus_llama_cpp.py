@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -125,18 +124,14 @@ def _rounds(runs: dict[str, _Run], count: int) -> dict[str, list[Figure]]:
     for number in range(count):
         for name, run in runs.items():
             print(f"round {number + 1} of {count}: {name}", flush=True)
-            figures = run()
-            # a run of hours may be ended: what was found is there to be read
-            print("\n".join(f"  {f.name} {f.at}: {statistics.median(f.values):.4g} {f.unit}" for f in figures), flush=True)
-            found[name] += figures
+            found[name] += run()
     return found
 
 
 def _peer(what: str, shim: Path, model: Path, *arguments: str) -> list[Figure]:
     command = [sys.executable, _HERE / "measure.py", what, shim, model, *arguments]
     lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-    # a peer may write of itself between them
-    return [Figure(**json.loads(line)) for line in lines.splitlines() if line.startswith('{"name"')]
+    return [Figure(**json.loads(line)) for line in lines.splitlines()]
 
 
 def _common(options: argparse.Namespace) -> list[str]:
