@@ -48,11 +48,11 @@ def main() -> None:
 
     runs = _runs(options, peers, folder, decoder)
     contenders = _rounds(runs, options.rounds)
-    for name, figures in _rounds(_picture_runs(options, peers, folder, frame, tower), 1).items():
-        contenders.setdefault(name, []).extend(figures)
-    print(table(contenders))
-    if options.json is not None:
-        options.json.write_text(json.dumps(as_json(contenders), indent=1) + "\n", encoding="utf-8")
+    _show(contenders, options.json)
+    if options.sizes:
+        for name, figures in _rounds(_picture_runs(options, peers, folder, frame, tower), 1).items():
+            contenders[name] += figures
+        _show(contenders, options.json)
 
 
 def _options() -> argparse.Namespace:
@@ -106,8 +106,6 @@ def _picture_runs(
     options: argparse.Namespace, peers: list[Built], folder: Path, frame: Path, tower: Path
 ) -> dict[str, _Run]:
     """The towers, ours with two questions about each picture."""
-    if not options.sizes:
-        return {}
     sizes = [word for size in options.sizes for word in ("--size", size)]
     least = ["--depth", "0", "--prompt", "64", "--answer", "1", "--requests", "1", "--repeat", "1"]
     runs: dict[str, _Run] = {
@@ -128,10 +126,17 @@ def _rounds(runs: dict[str, _Run], count: int) -> dict[str, list[Figure]]:
     return found
 
 
+def _show(contenders: dict[str, list[Figure]], file: Path | None) -> None:
+    print(table(contenders), flush=True)
+    if file is not None:
+        file.write_text(json.dumps(as_json(contenders), indent=1) + "\n", encoding="utf-8")
+
+
 def _peer(what: str, shim: Path, model: Path, *arguments: str) -> list[Figure]:
     command = [sys.executable, _HERE / "measure.py", what, shim, model, *arguments]
     lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-    return [Figure(**json.loads(line)) for line in lines.splitlines()]
+    # a peer may write to stdout as well
+    return [Figure(**json.loads(line)) for line in lines.splitlines() if line.startswith('{"name"')]
 
 
 def _common(options: argparse.Namespace) -> list[str]:

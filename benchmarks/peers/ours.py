@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -38,19 +39,19 @@ def spread(folder: Path, target: Path) -> Path:
     With embeddings no larger than other random weights, what attention adds, which is nearly the same for all tokens,
     soon routes them alike, and few experts are ever read.
     """
-    target.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)  # of another folder, perhaps
+    target.mkdir(parents=True)
     for file in folder.iterdir():
-        if file.name != EMBEDDINGS and not (target / file.name).exists():
+        if file.name != EMBEDDINGS:
             (target / file.name).symlink_to(file.resolve())
-    if not (target / EMBEDDINGS).exists():
-        with safe_open(folder / EMBEDDINGS, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
-            metadata = file.metadata()
-        for name in tensors:
-            if name.endswith("row_scale"):
-                tensors[name] *= _SPREAD
-        save_file(tensors, target / (EMBEDDINGS + ".partial"), metadata)
-        (target / (EMBEDDINGS + ".partial")).rename(target / EMBEDDINGS)
+    with safe_open(folder / EMBEDDINGS, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
+        metadata = file.metadata()
+    for name in tensors:
+        if name.endswith("row_scale"):
+            tensors[name] *= _SPREAD
+    save_file(tensors, target / EMBEDDINGS, metadata)
     return target
 
 
