@@ -84,7 +84,7 @@ class WeightFile:
 
 
 def _large_pages(size: int) -> mmap.mmap:
-    """Memory that is asked to be of 2 MB pages. Only private memory gets them, which is not what Python's default is."""
+    """Memory that is asked to be of 2 MB pages. Only private memory gets them, not Python's default."""
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return mmap.mmap(-1, max(size, 1))
     memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
