@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,21 @@ def test_every_matrix_is_near_its_original(folder: Path) -> None:
         assert (int4.decode(attention.key[h]).T - heads[h, :32]).norm() < 0.01 * heads[h, :32].norm()
         assert (int4.decode(attention.upright[h]) - heads[h, :32]).norm() < 0.01 * heads[h, :32].norm()
         assert (int4.decode(attention.mix[h]) - heads[h, 32:]).norm() < 0.01 * heads[h, 32:].norm()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of its pages")
+def test_layers_ask_for_large_pages_that_they_can_get(folder: Path) -> None:
+    """Only private memory gets them, whatever is asked for."""
+    experts = store.read_layer(folder, nano(), 1)[1].shared.gate.blocks
+    at, is_here = experts.data_ptr(), False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) ", line):
+            is_here = int(match[1], 16) <= at < int(match[2], 16)
+            assert not is_here or match[3] == "rw-p"
+        elif is_here and line.startswith("VmFlags:"):
+            assert "hg" in line.split()
+            return
+    pytest.fail("the weights are nowhere in memory")
 
 
 def test_the_report_counts_every_parameter(folder: Path) -> None:
