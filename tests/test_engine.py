@@ -14,31 +14,16 @@ from torch import Tensor
 
 from kimi_vl import KimiVLProcessor, Reply, SamplingParams, replies
 from kimi_vl.engine import scheduler
-from kimi_vl.engine.backend import backend
 from kimi_vl.engine.engine import Engine, EngineOptions
 from kimi_vl.engine.guess import Guesses
 from kimi_vl.engine.model import EngineModel
 from kimi_vl.engine.pages import PAGE, PagePool, PictureSpan, page_keys
-from kimi_vl.engine.quantize import quantize
 from kimi_vl.engine.request import Progress, Request
 from kimi_vl.engine.weights import Segment
-from kimi_vl.hub import NANO
 from kimi_vl.sampling import Drawn
 
 PROCESSOR = KimiVLProcessor.from_pretrained("nano")
 LINE = Image.open(Path(__file__).parents[1] / "docs" / "line.png")
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("engine") / "nano4"
-    quantize(NANO, folder, backend())
-    return folder
-
-
-@pytest.fixture(scope="session")
-def model(folder: Path) -> EngineModel:
-    return EngineModel.from_folder(folder, backend())
 
 
 def picture(seed: int) -> Image.Image:
@@ -48,13 +33,13 @@ def picture(seed: int) -> Image.Image:
     return Image.frombytes("RGB", size, r.randbytes(3 * size[0] * size[1]))
 
 
-def ask(model: EngineModel, question: str, *pictures: Image.Image, params: SamplingParams) -> Request:
+def ask(nano4: EngineModel, question: str, *pictures: Image.Image, params: SamplingParams) -> Request:
     parts = [*({"type": "image", "image": p} for p in pictures), {"type": "text", "text": question}]
     inputs = PROCESSOR([{"role": "user", "content": parts}])
-    return Engine(model, EngineOptions(context=PAGE)).request(inputs, params)
+    return Engine(nano4, EngineOptions(context=PAGE)).request(inputs, params)
 
 
-def mixed_request(model: EngineModel, seed: int) -> Request:
+def mixed_request(nano4: EngineModel, seed: int) -> Request:
     r = random.Random(seed)
     words = " ".join(
         r.choice(["what", "read", "the", "colour", "Ünïcode", "42", "<|media_pad|>"]) for _ in range(r.randint(1, 60))
@@ -66,7 +51,7 @@ def mixed_request(model: EngineModel, seed: int) -> Request:
         repetition_penalty=r.choice([1.0, 1.2]),
         seed=seed,
     )
-    return ask(model, words, *(picture(r.randint(0, 5)) for _ in range(r.choice([0, 1, 1, 2]))), params=params)
+    return ask(nano4, words, *(picture(r.randint(0, 5)) for _ in range(r.choice([0, 1, 1, 2]))), params=params)
 
 
 def answers(engine: Engine, requests: list[Request]) -> dict[str, list[int]]:
@@ -82,12 +67,12 @@ def answers(engine: Engine, requests: list[Request]) -> dict[str, list[int]]:
 
 
 @pytest.fixture(scope="session")
-def alone(model: EngineModel) -> tuple[list[Request], dict[str, list[int]]]:
+def alone(nano4: EngineModel) -> tuple[list[Request], dict[str, list[int]]]:
     """Sixty requests, each answered by an engine of its own, one token a step."""
-    requests = [mixed_request(model, seed) for seed in range(60)]
+    requests = [mixed_request(nano4, seed) for seed in range(60)]
     said: dict[str, list[int]] = {}
     for request in requests:
-        said |= answers(Engine(model, EngineOptions(context=2048, speculation=0)), [request])
+        said |= answers(Engine(nano4, EngineOptions(context=2048, speculation=0)), [request])
     return requests, said
 
 
@@ -102,10 +87,10 @@ def alone(model: EngineModel) -> tuple[list[Request], dict[str, list[int]]]:
     ],
 )
 def test_together_is_alone(
-    model: EngineModel, alone: tuple[list[Request], dict[str, list[int]]], options: EngineOptions
+    nano4: EngineModel, alone: tuple[list[Request], dict[str, list[int]]], options: EngineOptions
 ) -> None:
     requests, said = alone
-    engine = Engine(model, options)
+    engine = Engine(nano4, options)
     order = random.Random(1).sample(requests, len(requests))
     assert answers(engine, order) == said
     assert engine.pages_free == engine.pages
@@ -113,7 +98,7 @@ def test_together_is_alone(
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_guesses_right_or_wrong_change_no_answer(
-    model: EngineModel,
+    nano4: EngineModel,
     alone: tuple[list[Request], dict[str, list[int]]],
     monkeypatch: pytest.MonkeyPatch,
     deterministic: bool,
@@ -130,19 +115,19 @@ def test_guesses_right_or_wrong_change_no_answer(
 
     monkeypatch.setattr(Guesses, "next", guess)
     monkeypatch.setattr(scheduler, "how_many", lambda *_: 5)
-    engine = Engine(model, EngineOptions(context=640, deterministic=deterministic))
+    engine = Engine(nano4, EngineOptions(context=640, deterministic=deterministic))
     assert answers(engine, requests) == said
     assert engine.pages_free == engine.pages
 
 
-def test_text_that_repeats_itself_takes_fewer_steps(model: EngineModel) -> None:
+def test_text_that_repeats_itself_takes_fewer_steps(nano4: EngineModel) -> None:
     params = SamplingParams(
         max_new_tokens=60, logprobs=2, logit_bias=dict.fromkeys(PROCESSOR.tokenizer.encode("a b"), 50.0)
     )
-    request = ask(model, "Hello", params=params)
+    request = ask(nano4, "Hello", params=params)
 
     def run(speculation: int) -> tuple[list[Drawn], int]:
-        engine = Engine(model, EngineOptions(speculation=speculation))
+        engine = Engine(nano4, EngineOptions(speculation=speculation))
         engine.add(request)
         drawn, steps = [], 0
         while engine.busy:
@@ -157,10 +142,10 @@ def test_text_that_repeats_itself_takes_fewer_steps(model: EngineModel) -> None:
 
 
 def test_a_cancelled_request_hurts_no_other(
-    model: EngineModel, alone: tuple[list[Request], dict[str, list[int]]]
+    nano4: EngineModel, alone: tuple[list[Request], dict[str, list[int]]]
 ) -> None:
     requests, said = alone
-    engine = Engine(model, EngineOptions(context=512, step_tokens=60))
+    engine = Engine(nano4, EngineOptions(context=512, step_tokens=60))
     r = random.Random(2)
     for request in requests:
         engine.add(request)
@@ -181,13 +166,13 @@ def test_a_cancelled_request_hurts_no_other(
     assert gone and engine.pages_free == engine.pages
 
 
-def test_the_same_beginning_is_read_once(model: EngineModel) -> None:
-    engine = Engine(model, EngineOptions(context=4096))
+def test_the_same_beginning_is_read_once(nano4: EngineModel) -> None:
+    engine = Engine(nano4, EngineOptions(context=4096))
     params = SamplingParams(max_new_tokens=3)
     a, b = picture(1).resize((400, 200)), picture(2).resize((400, 200))
 
     def reused(image: Image.Image) -> int:
-        request = ask(model, "What is this?", image, params=params)
+        request = ask(nano4, "What is this?", image, params=params)
         engine.add(request)
         found = [p.reused for p in finish(engine)]
         assert len(set(found)) == 1
@@ -197,7 +182,7 @@ def test_the_same_beginning_is_read_once(model: EngineModel) -> None:
         while engine.busy:
             yield from engine.step()
 
-    prompt = len(ask(model, "What is this?", a, params=params).prompt)
+    prompt = len(ask(nano4, "What is this?", a, params=params).prompt)
     before_pictures = 0  # the words before a picture fill no page
     assert [reused(a), reused(a), reused(b), reused(a)] == [
         before_pictures,
@@ -209,11 +194,11 @@ def test_the_same_beginning_is_read_once(model: EngineModel) -> None:
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_several_answers_read_their_prompt_once(
-    model: EngineModel, monkeypatch: pytest.MonkeyPatch, deterministic: bool
+    nano4: EngineModel, monkeypatch: pytest.MonkeyPatch, deterministic: bool
 ) -> None:
     inputs = PROCESSOR([{"role": "user", "content": [{"type": "image", "image": LINE}, "word " * 150]}])
     params = SamplingParams(max_new_tokens=20, temperature=1.0, seed=5, n=4)
-    alone = [Reply(Engine(model), PROCESSOR, inputs, each).answer.text for each in params.each()]
+    alone = [Reply(Engine(nano4), PROCESSOR, inputs, each).answer.text for each in params.each()]
     read = 0
     run = EngineModel.run
 
@@ -223,7 +208,7 @@ def test_several_answers_read_their_prompt_once(
         return run(self, x, segments, cache)
 
     monkeypatch.setattr(EngineModel, "run", counting)
-    engine = Engine(model, EngineOptions(step_tokens=100, deterministic=deterministic))
+    engine = Engine(nano4, EngineOptions(step_tokens=100, deterministic=deterministic))
     several = replies(engine, PROCESSOR, inputs, params)
     assert [reply.answer.text for reply in reversed(several)] == alone[::-1]
     assert len(set(alone)) == 4
@@ -249,17 +234,17 @@ def test_one_answer_is_the_first_of_several() -> None:
         (SamplingParams(logit_bias={4096: 1.0}), "logit_bias names id 4096, outside the vocabulary, 0 to 4095"),
     ],
 )
-def test_what_would_stop_the_others_is_refused(model: EngineModel, params: SamplingParams, message: str) -> None:
-    engine = Engine(model)
+def test_what_would_stop_the_others_is_refused(nano4: EngineModel, params: SamplingParams, message: str) -> None:
+    engine = Engine(nano4)
     with pytest.raises(ValueError, match=message):
         engine.stream(PROCESSOR([{"role": "user", "content": "Hello"}]), params)
     assert not engine.busy
 
 
-def test_a_prompt_that_fills_its_pages_is_still_read_to_its_end(model: EngineModel) -> None:
-    engine = Engine(model, EngineOptions(context=1024))
+def test_a_prompt_that_fills_its_pages_is_still_read_to_its_end(nano4: EngineModel) -> None:
+    engine = Engine(nano4, EngineOptions(context=1024))
     params = SamplingParams(max_new_tokens=3)
-    words = ask(model, "word " * 200, params=params)
+    words = ask(nano4, "word " * 200, params=params)
     first, second = (replace(words, id=name, prompt=words.prompt[: 2 * PAGE]) for name in "ab")
     assert answers(engine, [first])["a"] == answers(engine, [second])["b"]
     engine.add(replace(second, id="c"))
@@ -267,16 +252,16 @@ def test_a_prompt_that_fills_its_pages_is_still_read_to_its_end(model: EngineMod
     assert next(p.reused for p in engine.step()) == PAGE
 
 
-def test_what_can_never_fit_is_refused_with_the_numbers(model: EngineModel) -> None:
-    engine = Engine(model, EngineOptions(context=128))
-    request = ask(model, "Hello", params=SamplingParams(max_new_tokens=200))
+def test_what_can_never_fit_is_refused_with_the_numbers(nano4: EngineModel) -> None:
+    engine = Engine(nano4, EngineOptions(context=128))
+    request = ask(nano4, "Hello", params=SamplingParams(max_new_tokens=200))
     with pytest.raises(ValueError, match=r"\d+ prompt and 200 new tokens need \d pages of 64 tokens, .* has 2"):
         engine.add(request)
     assert not engine.busy
 
 
-def test_a_stream_that_is_left_frees_its_pages(model: EngineModel) -> None:
-    engine = Engine(model, EngineOptions(context=256))
+def test_a_stream_that_is_left_frees_its_pages(nano4: EngineModel) -> None:
+    engine = Engine(nano4, EngineOptions(context=256))
     stream = engine.stream(PROCESSOR([{"role": "user", "content": "Hello"}]), SamplingParams(max_new_tokens=50))
     next(stream)
     assert engine.pages_free < engine.pages
@@ -284,19 +269,19 @@ def test_a_stream_that_is_left_frees_its_pages(model: EngineModel) -> None:
     assert engine.pages_free == engine.pages and not engine.busy
 
 
-def test_streams_of_one_engine_may_be_read_in_any_order(model: EngineModel) -> None:
+def test_streams_of_one_engine_may_be_read_in_any_order(nano4: EngineModel) -> None:
     inputs = [PROCESSOR([{"role": "user", "content": text}]) for text in ("Hello", "What is this?")]
     params = SamplingParams(max_new_tokens=12, temperature=1.0, seed=3)
-    alone = [list(Engine(model).stream(each, params)) for each in inputs]
-    engine = Engine(model)
+    alone = [list(Engine(nano4).stream(each, params)) for each in inputs]
+    engine = Engine(nano4)
     first, second = (engine.stream(each, params) for each in inputs)
     begun = [next(second), next(second)]
     assert [list(first), begun + list(second)] == alone
     assert not engine.busy
 
 
-def test_a_stop_string_cancels_the_request(model: EngineModel) -> None:
-    engine = Engine(model)
+def test_a_stop_string_cancels_the_request(nano4: EngineModel) -> None:
+    engine = Engine(nano4)
     messages = [{"role": "user", "content": [{"type": "image", "image": LINE}, "Read the text."]}]
     reply = Reply(engine, PROCESSOR, messages, SamplingParams(stop=("second", "xyz")))
     assert "".join(reply) == reply.answer.text == "Turn left at the "
@@ -306,17 +291,17 @@ def test_a_stop_string_cancels_the_request(model: EngineModel) -> None:
     assert reply.answer.usage.completion_tokens < whole.usage.completion_tokens
 
 
-def test_a_stream_that_is_let_go_is_cancelled(model: EngineModel) -> None:
-    engine = Engine(model)
+def test_a_stream_that_is_let_go_is_cancelled(nano4: EngineModel) -> None:
+    engine = Engine(nano4)
     stream = engine.stream(PROCESSOR([{"role": "user", "content": "Hello"}]))
     assert engine.busy
     del stream
     assert not engine.busy
 
 
-def test_a_quantised_folder_answers_like_any_other(folder: Path) -> None:
+def test_a_quantised_folder_answers_like_any_other(nano4_folder: Path) -> None:
     messages = [{"role": "user", "content": [{"type": "image", "image": LINE}, "Read the text."]}]
-    answer = Reply(Engine.from_pretrained(folder), PROCESSOR, messages).answer
+    answer = Reply(Engine.from_pretrained(nano4_folder), PROCESSOR, messages).answer
     assert answer.text == "Turn left at the second street." and answer.finish_reason == "stop"
 
 
@@ -356,10 +341,10 @@ def test_the_longest_unused_page_goes_first() -> None:
     assert pool.free == 0
 
 
-def test_random_numbers_are_the_requests_own(model: EngineModel) -> None:
+def test_random_numbers_are_the_requests_own(nano4: EngineModel) -> None:
     params = SamplingParams(max_new_tokens=8, temperature=1.0)
     said = [
-        answers(Engine(model), [replace(ask(model, "Hello", params=params), seed=seed, id="x")])["x"]
+        answers(Engine(nano4), [replace(ask(nano4, "Hello", params=params), seed=seed, id="x")])["x"]
         for seed in (1, 1, 2, 2**62 + 1)
     ]
     assert said[0] == said[1]
