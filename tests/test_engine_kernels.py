@@ -21,6 +21,7 @@ from kimi_vl.engine.latents import empty_cache
 from kimi_vl.engine.pages import CacheDtype
 from kimi_vl.engine.reference import Reference
 from kimi_vl.engine.weights import LatentAttentionWeights, Segment
+from kimi_vl.model.rotary import rotate_pairs
 from tests.layers import Sizes, attention_weights, feed_forward_weights, matrix
 
 REFERENCE = Reference(1)
@@ -128,6 +129,20 @@ def test_products_are_those_of_torch(
         # a number at the edge of two steps of 8 bits may fall either way
         assert off_by(found[i], wanted) < 5e-3
         assert torch.equal(found[i], torch.cat([each[i] for each in alone]))
+
+
+@every_native
+@given(size=sizes, twice=st.booleans(), seed=st.integers(0, 2**30))
+@settings(max_examples=25, deadline=None)
+def test_a_matrix_becomes_the_numbers_that_torch_has(
+    native: Kernels, size: tuple[int, int], twice: bool, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    stored = matrix(*size, twice=twice)
+    found, wanted = native.numbers(stored), REFERENCE.numbers(stored)
+    assert found.dtype == (torch.bfloat16 if native.kind == "avx512" else torch.float32)
+    step = 1e-6 if found.dtype == torch.float32 else 2**-8
+    torch.testing.assert_close(found.float(), wanted, rtol=step, atol=1e-6 * float(wanted.abs().max()))
 
 
 @every_native
@@ -285,14 +300,15 @@ def test_both_forms_give_the_same(native: Kernels) -> None:
 
 @every_native
 @pytest.mark.parametrize(("heads", "dim"), [(4, 48), (3, 72), (1, 2), (2, 17 * 2)])
-@pytest.mark.parametrize("lengths", [[1], [5, 64, 200], [129, 1, 63]])
-def test_picture_attention_is_that_of_torch(native: Kernels, heads: int, dim: int, lengths: list[int]) -> None:
+@pytest.mark.parametrize("patches", [1, 5, 64, 129, 200])
+def test_picture_attention_is_that_of_torch(native: Kernels, heads: int, dim: int, patches: int) -> None:
     torch.manual_seed(0)
-    q, k, v = (torch.randn(sum(lengths), heads, dim) for _ in range(3))
-    found = native.picture_attention(q, k.bfloat16(), v.bfloat16(), lengths)
-    parts = zip(q.split(lengths), k.bfloat16().float().split(lengths), v.bfloat16().float().split(lengths), strict=True)
-    wanted = [F.scaled_dot_product_attention(*(y.transpose(0, 1) for y in part)).transpose(0, 1) for part in parts]
-    assert off_by(found, torch.cat(wanted)) < (1e-2 if native.kind == "avx512" else 1e-5)
+    qkv, angles = torch.randn(patches, 3, heads, dim), 10 * torch.randn(patches, dim // 2)
+    q, k, v = qkv.unbind(1)
+    q, k, v = (y.transpose(0, 1) for y in (rotate_pairs(q, angles), rotate_pairs(k, angles), v))
+    wanted = F.scaled_dot_product_attention(q, k, v).transpose(0, 1)
+    for by, tolerance in ((native, 1e-2 if native.kind == "avx512" else 1e-5), (REFERENCE, 1e-5)):
+        assert off_by(by.picture_attention(qkv, angles), wanted) < tolerance
 
 
 @pytest.mark.parametrize("kind", [native.kind for native in NATIVES])

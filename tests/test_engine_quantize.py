@@ -261,7 +261,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[-1].split()[0] == "together" and any(line.startswith("experts ") for line in lines)
     config = json.loads((tmp_path / "nano4" / "config.json").read_text())
-    assert config["quantization_config"] == {"quant_method": "kimi-vl-int4", "version": 2}
+    assert config["quantization_config"] == {"quant_method": "kimi-vl-int4", "version": 3}
     picture = str(Path(__file__).parents[1] / "docs" / "line.png")
     asked = run("ask", picture, "Read the text.", "--model", str(tmp_path / "nano4"))
     assert asked.returncode == 0, asked.stderr

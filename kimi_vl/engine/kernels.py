@@ -92,6 +92,7 @@ class Kernels:
         self.kind = kind
         self.threads = threads
         self.torch_threads = 1  # beside its own
+        self._number = torch.bfloat16 if kind == "avx512" else torch.float32
         self._library = library
         self._pool = ctypes.c_void_p(library.pool_start(threads))
         # Layers as the library takes them, made once.
@@ -169,6 +170,19 @@ class Kernels:
         )
         return found.scatter_add_(1, places, more.flatten(1))[:, : matrix.rows]
 
+    def numbers(self, matrix: Int4Matrix) -> Tensor:
+        """A matrix [rows, columns] as torch multiplies many rows by it fastest: bfloat16 with AVX-512, else float32."""
+        assert matrix.blocks.dim() == 3
+        numbers = torch.empty(matrix.rows, matrix.columns, dtype=self._number)
+        self._library.int4_numbers(
+            self._pool,
+            ctypes.byref(_int4(matrix)),
+            ctypes.c_int64(matrix.rows),
+            ctypes.c_int64(matrix.columns),
+            _at(numbers),
+        )
+        return numbers
+
     def feed_forward(self, x: Tensor, weights: FeedForwardWeights) -> Tensor | None:
         """Adds the feed-forward half of a layer to x [T, D]. Returns whom each token chose: [T, k] int32, ascending."""
         tokens = len(x)
@@ -215,24 +229,19 @@ class Kernels:
             ctypes.c_int32(eight),
         )
 
-    def picture_attention(self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Attention within each of several pictures that lie end to end: [L, H, dim] → [L, H, dim].
-
-        ``q`` is float32, ``k`` and ``v`` bfloat16; ``lengths`` are the patches of each picture.
-        """
-        patches, heads, dim = q.shape
-        assert sum(lengths) == patches
-        _check(q, torch.float32, patches, heads, dim)
-        _check(k, torch.bfloat16, patches, heads, dim)
-        _check(v, torch.bfloat16, patches, heads, dim)
-        out = torch.empty_like(q)
+    def picture_attention(self, qkv: Tensor, angles: Tensor) -> Tensor:
+        """Attention of a picture's patches, qkv [L, 3, H, dim] → [L, H, dim]; ``angles`` [L, dim / 2] turn q and k."""
+        patches, _, heads, dim = qkv.shape
+        _check(qkv, torch.float32, patches, 3, heads, dim)
+        cosine, sine = angles.cos(), angles.sin()
+        _check(cosine, torch.float32, patches, dim // 2)
+        out = torch.empty(patches, heads, dim)
         self._library.picture_attention(
             self._pool,
-            _at(q),
-            _at(k),
-            _at(v),
-            (ctypes.c_int64 * len(lengths))(*lengths),
-            ctypes.c_int64(len(lengths)),
+            _at(qkv),
+            _at(cosine),
+            _at(sine),
+            ctypes.c_int64(patches),
             ctypes.c_int64(heads),
             ctypes.c_int64(dim),
             _at(out),

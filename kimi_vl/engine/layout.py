@@ -14,7 +14,7 @@ from kimi_vl.config import KimiVLConfig, TextConfig
 from kimi_vl.footprint import footprint
 
 METHOD = "kimi-vl-int4"
-VERSION = 2
+VERSION = 3
 VISION, EMBEDDINGS, HEAD = "vision.safetensors", "embeddings.safetensors", "head.safetensors"
 
 
@@ -103,7 +103,7 @@ def _attention(text: TextConfig) -> int:
 def _feed_forward(text: TextConfig, index: int) -> int:
     width, experts = text.hidden_size, text.n_routed_experts
     if not text.is_moe_layer(index):
-        return _floats(width) + _swiglu(width, text.intermediate_size)
+        return _floats(width) + 2 * _swiglu(width, text.intermediate_size)
     router = _floats(experts * (width + 1))
     shared = _swiglu(width, text.moe_intermediate_size * text.n_shared_experts)
     return _floats(width) + router + shared + _swiglu(width, text.moe_intermediate_size, experts)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kimi_vl.checkpoint import read_config
@@ -20,11 +22,12 @@ from kimi_vl.engine import store
 from kimi_vl.engine.backend import Backend
 from kimi_vl.engine.int4 import rows_of
 from kimi_vl.engine.latents import empty_cache
+from kimi_vl.engine.linear import QuantizedLinear
 from kimi_vl.engine.pages import CacheDtype
+from kimi_vl.engine.plan import PATCHES_AT_ONCE
 from kimi_vl.engine.threads import torch_threads
 from kimi_vl.engine.weights import Segment
 from kimi_vl.model.projector import KimiVLMultiModalProjector
-from kimi_vl.model.rotary import rotate_pairs
 from kimi_vl.model.vision import MoonViT, MoonVitEncoderLayer, merge_patches, rotary_angles
 
 # Of 16 tokens each.
@@ -78,15 +81,12 @@ class EngineModel:
         angles = rotary_angles(grid, tower.encoder.head_dim, x.device)
         for block in tower.encoder.blocks:
             assert isinstance(block, MoonVitEncoderLayer)
-            q, k, v = block.wqkv(block.norm0(x)).unflatten(-1, (3, block.num_heads, block.head_dim)).unbind(1)
-            out = self.backend.picture_attention(
-                rotate_pairs(q, angles).contiguous(),
-                rotate_pairs(k, angles).bfloat16().contiguous(),
-                v.bfloat16().contiguous(),
-                [len(x)],
-            )
+            qkv = block.wqkv(block.norm0(x)).unflatten(-1, (3, block.num_heads, block.head_dim))
+            out = self.backend.picture_attention(qkv, angles)
             x = x + block.wo(out.flatten(1))
-            x = x + block.mlp(block.norm1(x))
+            rise, fall = (cast(QuantizedLinear, linear).opened() for linear in (block.mlp.fc0, block.mlp.fc1))
+            for some in x.split(PATCHES_AT_ONCE):
+                some += fall(F.gelu(rise(block.norm1(some)), approximate="tanh"))
         merged = merge_patches(tower.encoder.final_layernorm(x), grid, tower.merge_kernel_size)
         return self.projector(merged)
 

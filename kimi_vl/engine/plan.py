@@ -21,6 +21,8 @@ from kimi_vl.patches import ImageProcessorConfig, PatchGrid, plan_grid
 # Python, torch and the native library when they have begun to work.
 PROGRAM = 250 * 10**6
 EXACT_STEP = 1024  # tokens of a prompt that pass the exact model together
+# What an MLP of MoonViT makes of so many is small enough to find its memory again, and large enough for fast products.
+PATCHES_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def _engine_plan(
         cache=pages * PAGE * text.num_hidden_layers * row_bytes(text.kv_lora_rank, text.qk_rope_head_dim, cache_dtype),
         features=feature_tokens * text.hidden_size * 4,
         pixels=waiting * _patch_numbers(vision) * 4,
-        encoder=patches * _encoder_bytes(vision, weights.number),
+        encoder=_engine_encoder(vision, patches),
         step=_engine_step(text, step_tokens, answers),
     )
 
@@ -202,6 +204,15 @@ def _encoder_bytes(vision: MoonViTConfig, number: int) -> int:
     """For a patch within a block: itself, its queries, keys and values, twice the inner width; attended in float32."""
     width = 6 * vision.hidden_size + 2 * vision.intermediate_size + _patch_numbers(vision)
     return width * number + 4 * vision.hidden_size
+
+
+def _engine_encoder(vision: MoonViTConfig, patches: int) -> int:
+    """A patch, and its queries, keys and values or what attention makes of them; the largest matrix as numbers, with
+    what an MLP makes of some patches; one head's keys and values."""
+    width, inner = vision.hidden_size, vision.intermediate_size
+    matrices = inner * (2 * width + 2 * min(patches, PATCHES_AT_ONCE)) if patches else 0
+    # where products are bfloat16, queries, keys and values are there in both types for a while
+    return 4 * (patches * (7 * width + _patch_numbers(vision) + 2 * vision.head_dim) + matrices)
 
 
 def _engine_step(text: TextConfig, tokens: int, answers: int) -> int:

@@ -258,7 +258,7 @@ def _layer(checkpoint: Checkpoint, backend: Backend, index: int) -> Made:
     projections = ("gate_proj", "up_proj", "down_proj")
     if not text.is_moe_layer(index):
         for name in projections:
-            maker.matrix(f"{mlp}.{name}", "dense layers")
+            maker.matrix(f"{mlp}.{name}", "dense layers (twice 4 bits)", twice=True)
         return maker.tensors, maker.report
     for name in ("gate.weight", "gate.e_score_correction_bias"):
         maker.keep(f"{mlp}.{name}", torch.float32, "norms and routers (float32)")

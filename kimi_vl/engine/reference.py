@@ -18,6 +18,7 @@ from kimi_vl.engine.int4 import BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss, lik
 from kimi_vl.engine.latents import read_rows, write_rows
 from kimi_vl.engine.pages import PAGE
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, Segment, SwiGLUWeights
+from kimi_vl.model.rotary import rotate_pairs
 from kimi_vl.model.segments import segment_attention
 
 
@@ -58,6 +59,9 @@ class Reference:
         _, places = likeliest(first, exact)
         return first.scatter_add_(1, places, rest.gather(1, places))[:, : matrix.rows]
 
+    def numbers(self, matrix: Int4Matrix) -> Tensor:
+        return int4.decode(matrix)
+
     def feed_forward(self, x: Tensor, weights: FeedForwardWeights) -> Tensor | None:
         normed = rms_norm(x, weights.norm, weights.eps)
         total = swiglu(normed, weights.shared)
@@ -97,8 +101,10 @@ class Reference:
             attended[here] = form(q[here, :, : w.nope], q_rope[here], known, hidden, w)
         x += times(attended.flatten(1), w.o)
 
-    def picture_attention(self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
-        return segment_attention(q, k.float(), v.float(), lengths, scale=q.shape[-1] ** -0.5, causal=False)
+    def picture_attention(self, qkv: Tensor, angles: Tensor) -> Tensor:
+        q, k, v = qkv.unbind(1)
+        q, k = rotate_pairs(q, angles), rotate_pairs(k, angles)
+        return segment_attention(q, k, v, [len(q)], scale=q.shape[-1] ** -0.5, causal=False)
 
 
 def times(x: Tensor, matrix: Int4Matrix) -> Tensor:

@@ -11,9 +11,9 @@
 A matrix NAME is stored as ``NAME.blocks`` and ``NAME.row_scale`` (see :mod:`kimi_vl.engine.int4`), the experts of a
 layer as one stack. ``kv_b_proj`` is cut into heads: ``.mix`` (its value rows), ``.key`` (its key rows, transposed) and
 ``.upright`` (its key rows as they are). Where 4 bits hurt, ``NAME.rest`` is a second matrix that holds in 4 bits what
-the first left over, 8.5 bits a weight in all: for what every latent passes, the attention's output, embeddings, head,
-and the picture side. Norms, router and correction bias are float32 under their official names, what else the picture
-side has is bfloat16.
+the first left over, 8.5 bits a weight in all: for what every latent passes, the attention's output, dense layers,
+embeddings, head, and the picture side. Norms, router and correction bias are float32 under their official names, what
+else the picture side has is bfloat16.
 """
 
 from __future__ import annotations
@@ -142,17 +142,17 @@ def _attention(file: WeightFile, prefix: str, text: TextConfig) -> LatentAttenti
 def _feed_forward(file: WeightFile, prefix: str, text: TextConfig, index: int) -> FeedForwardWeights:
     width, inner, experts = text.hidden_size, text.moe_intermediate_size, text.n_routed_experts
 
-    def swiglu(name: str, size: int, *stack: int) -> SwiGLUWeights:
+    def swiglu(name: str, size: int, *stack: int, twice: bool = False) -> SwiGLUWeights:
         return SwiGLUWeights(
-            gate=file.matrix(f"{name}.gate_proj", size, width, *stack),
-            up=file.matrix(f"{name}.up_proj", size, width, *stack),
-            down=file.matrix(f"{name}.down_proj", width, size, *stack),
+            gate=file.matrix(f"{name}.gate_proj", size, width, *stack, twice=twice),
+            up=file.matrix(f"{name}.up_proj", size, width, *stack, twice=twice),
+            down=file.matrix(f"{name}.down_proj", width, size, *stack, twice=twice),
         )
 
     norm = file.floats(f"{prefix}.post_attention_layernorm.weight", width)
     mlp = f"{prefix}.mlp"
     if not text.is_moe_layer(index):
-        return FeedForwardWeights(norm, text.rms_norm_eps, swiglu(mlp, text.intermediate_size), None)
+        return FeedForwardWeights(norm, text.rms_norm_eps, swiglu(mlp, text.intermediate_size, twice=True), None)
     routed = RoutedWeights(
         router=file.floats(f"{mlp}.gate.weight", experts, width),
         bias=file.floats(f"{mlp}.gate.e_score_correction_bias", experts),

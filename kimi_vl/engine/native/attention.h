@@ -14,44 +14,15 @@
 
 #define KEYS 64 // of one block at most
 
-// What keys, values and queries are multiplied as: bfloat16 where the processor does that.
 #if KIMI_AVX512
-typedef uint16_t number;
 #define VECTORS 1
 #else
-typedef float number;
 #define VECTORS 2
 #endif
 #define QUERIES (VECTORS * LANES)
 
 // Rows that are read side by side should not be a multiple of 64 bytes apart: they would wait for one another.
 #define APART(dim) ((dim) + 16 / (int)sizeof(number))
-
-INLINE void put_number(number *to, floats x) {
-#if KIMI_AVX512
-    to_bf16(to, x);
-#else
-    store(to, x);
-#endif
-}
-
-INLINE floats from_numbers(const number *from) {
-#if KIMI_AVX512
-    return from_bf16(from);
-#else
-    return load(from);
-#endif
-}
-
-INLINE number one_number(float x) {
-#if KIMI_AVX512
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return (number)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-#else
-    return x;
-#endif
-}
 
 // bfloat16 to numbers.
 void to_numbers(number *to, const uint16_t *from, int count);
@@ -64,7 +35,7 @@ void queries_fill(number *queries, const float *const query[QUERIES], float scal
 
 typedef struct {
     const number *queries;
-    int dim, value_dim;                 // even; a multiple of 16
+    int dim, value_dim;                 // even; a multiple of LANES, and at least 16
     floats most[VECTORS], sum[VECTORS]; // of each query
     float *out;                         // [QUERIES, value_dim], not yet divided by sum
 } attention;

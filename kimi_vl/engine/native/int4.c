@@ -407,3 +407,55 @@ void int4_linear_some(pool *p, const float *x, int64_t count, int64_t tokens, co
     take_input(&j.in, &r, w->columns);
     pool_run(p, some_work, &j);
 }
+
+// ---- as numbers ----
+
+typedef struct {
+    const int4_matrix *w;
+    int64_t rows, columns;
+    number *to;
+} numbers_job;
+
+// to [16][128] += the weights of a block.
+static void add_block(const uint8_t *w, const float row_scale[ROWS], float to[ROWS][COLUMNS]) {
+    for (int g = 0; g < GROUPS; g++) {
+        const uint8_t *at = w + GROUPS * ROWS + 256 * g;
+        for (int r = 0; r < ROWS; r++) {
+            float step = (float)(int8_t)w[ROWS * g + r] * row_scale[r], *row = to[r] + g * GROUP;
+            uint8_t both[16];
+            for (int j = 0; j < 4; j++) memcpy(both + 4 * j, at + 64 * j + 4 * r, 4);
+            for (int i = 0; i < 16; i += LANES) {
+                bytes some;
+                memcpy(&some, both + i, sizeof some);
+                ints two = __builtin_convertvector(some, ints);
+                floats low = __builtin_convertvector((two & 15) - 8, floats);
+                floats high = __builtin_convertvector((two >> 4 & 15) - 8, floats);
+                store(row + i, load(row + i) + low * step);
+                store(row + 16 + i, load(row + 16 + i) + high * step);
+            }
+        }
+    }
+}
+
+static void numbers_work(void *context, int thread, int threads) {
+    numbers_job *j = context;
+    int64_t blocks = j->w->columns / COLUMNS;
+    share mine = share_of(j->w->rows / ROWS, thread, threads);
+    for (int64_t b = mine.from; b < mine.to; b++)
+        for (int64_t c = 0; c < blocks; c++) {
+            int64_t skipped = (b * blocks + c) * BLOCK_BYTES, first = c * COLUMNS;
+            int64_t some = j->columns - first < COLUMNS ? j->columns - first : COLUMNS;
+            float block[ROWS][COLUMNS] = {0};
+            add_block(j->w->blocks + skipped, j->w->row_scale + b * ROWS, block);
+            if (j->w->rest) add_block(j->w->rest + skipped, j->w->rest_scale + b * ROWS, block);
+            for (int64_t r = b * ROWS; r < (b + 1) * ROWS && r < j->rows; r++) {
+                number *row = j->to + r * j->columns + first;
+                for (int64_t i = 0; i < some; i++) row[i] = one_number(block[r % ROWS][i]);
+            }
+        }
+}
+
+void int4_numbers(pool *p, const int4_matrix *w, int64_t rows, int64_t columns, number *to) {
+    numbers_job j = {w, rows, columns, to};
+    pool_run(p, numbers_work, &j);
+}

@@ -9,84 +9,101 @@
 
 typedef struct {
     pool *p;
-    const float *q;
-    const uint16_t *k, *v;
-    const int64_t *lengths;
-    int64_t count, heads, dim, value_dim, longest;
+    const float *qkv, *cosine, *sine;
+    int64_t patches, heads, dim, value_dim;
     float *out;
-    number *key, *value; // [longest, APART(dim)], [longest, value_dim]: one head, which all threads share
+    number *key, *value; // [patches, APART(dim)], [patches, value_dim]: one head, which all threads share
+    float *turned;       // [threads, QUERIES, dim]
     number *queries;     // [threads, BESIDE]
     float *state_out;    // [threads, BESIDE, QUERIES, value_dim]
     float *row;          // [threads, value_dim]
+    int64_t *taken;      // [heads]
 } picture_job;
 
-static void queries(const picture_job *j, int64_t start, int64_t length, int64_t h, int64_t first, int thread) {
+static void turn(const picture_job *j, int64_t patch, const float *x, float *to) {
+    const float *cosine = j->cosine + patch * j->dim / 2, *sine = j->sine + patch * j->dim / 2;
+    for (int64_t i = 0; i < j->dim / 2; i++) {
+        float even = x[2 * i], odd = x[2 * i + 1];
+        to[2 * i] = even * cosine[i] - odd * sine[i];
+        to[2 * i + 1] = even * sine[i] + odd * cosine[i];
+    }
+}
+
+// Queries, keys or values (0, 1, 2) of one patch and head.
+static const float *part(const picture_job *j, int64_t patch, int which, int64_t h) {
+    return j->qkv + ((patch * 3 + which) * j->heads + h) * j->dim;
+}
+
+static void keys_and_values(const picture_job *j, share patches, int64_t h, float *turned) {
+    for (int64_t t = patches.from; t < patches.to; t++) {
+        number *key = j->key + t * APART(j->dim), *value = j->value + t * j->value_dim;
+        const float *v = part(j, t, 2, h);
+        turn(j, t, part(j, t, 1, h), turned);
+        for (int64_t d = 0; d < j->dim; d++) key[d] = one_number(turned[d]);
+        for (int64_t d = 0; d < j->dim; d++) value[d] = one_number(v[d]);
+        for (int64_t d = j->dim; d < j->value_dim; d++) value[d] = 0;
+    }
+}
+
+static void queries(const picture_job *j, int64_t h, int64_t first, int thread) {
     number *of_thread = j->queries + thread * BESIDE * QUERIES * j->dim;
     float *out = j->state_out + thread * BESIDE * QUERIES * j->value_dim, *row = j->row + thread * j->value_dim;
+    float *turned = j->turned + thread * QUERIES * j->dim;
     attention states[BESIDE];
-    int64_t width = j->heads * j->dim, apart = APART(j->dim);
+    int64_t apart = APART(j->dim);
     int groups = 0;
-    for (; groups < BESIDE && first + groups * QUERIES < length; groups++) {
-        const float *query[QUERIES];
-        for (int l = 0; l < QUERIES; l++) {
+    for (; groups < BESIDE && first + groups * QUERIES < j->patches; groups++) {
+        const float *query[QUERIES] = {NULL};
+        for (int l = 0; l < QUERIES && first + groups * QUERIES + l < j->patches; l++) {
             int64_t t = first + groups * QUERIES + l;
-            query[l] = t < length ? j->q + (start + t) * width + h * j->dim : NULL;
+            turn(j, t, part(j, t, 0, h), turned + l * j->dim);
+            query[l] = turned + l * j->dim;
         }
         number *mine = of_thread + groups * QUERIES * j->dim;
         queries_fill(mine, query, 1.0f / sqrtf((float)j->dim), (int)j->dim);
         states[groups] =
             attention_begin(mine, (int)j->dim, (int)j->value_dim, out + groups * QUERIES * j->value_dim);
     }
-    for (int64_t k = 0; k < length; k += KEYS) {
-        int some = length - k < KEYS ? (int)(length - k) : KEYS;
+    for (int64_t k = 0; k < j->patches; k += KEYS) {
+        int some = j->patches - k < KEYS ? (int)(j->patches - k) : KEYS;
         for (int g = 0; g < groups; g++)
             attention_add(&states[g], j->key + k * apart, apart, j->value + k * j->value_dim, j->value_dim, some,
                           some, 0);
     }
-    for (int64_t t = first; t < first + groups * QUERIES && t < length; t++) {
+    for (int64_t t = first; t < first + groups * QUERIES && t < j->patches; t++) {
         attention_end(&states[(t - first) / QUERIES], 1, (int)((t - first) % QUERIES), row);
-        memcpy(j->out + (start + t) * width + h * j->dim, row, sizeof(float) * (size_t)j->dim);
+        memcpy(j->out + (t * j->heads + h) * j->dim, row, sizeof(float) * (size_t)j->dim);
     }
 }
 
 static void work(void *context, int thread, int threads) {
     picture_job *j = context;
-    int64_t start = 0, width = j->heads * j->dim;
-    for (int64_t i = 0; i < j->count; i++) {
-        int64_t length = j->lengths[i];
-        for (int64_t h = 0; h < j->heads; h++) {
-            share mine = share_of(length, thread, threads);
-            for (int64_t t = mine.from; t < mine.to; t++) {
-                int64_t at = (start + t) * width + h * j->dim;
-                to_numbers(j->key + t * APART(j->dim), j->k + at, (int)j->dim);
-                to_numbers(j->value + t * j->value_dim, j->v + at, (int)j->dim);
-                for (int64_t d = j->dim; d < j->value_dim; d++) j->value[t * j->value_dim + d] = 0;
-            }
-            pool_barrier(j->p);
-            int64_t pieces = (length + BESIDE * QUERIES - 1) / (BESIDE * QUERIES);
-            for (int64_t piece = thread; piece < pieces; piece += threads)
-                queries(j, start, length, h, piece * BESIDE * QUERIES, thread);
-            pool_barrier(j->p);
-        }
-        start += length;
+    share mine = share_of(j->patches, thread, threads);
+    int64_t beside = BESIDE * QUERIES;
+    for (int64_t h = 0; h < j->heads; h++) {
+        keys_and_values(j, mine, h, j->turned + thread * QUERIES * j->dim);
+        pool_barrier(j->p);
+        for (int64_t n; (n = next_piece(j->taken + h)) * beside < j->patches;) queries(j, h, n * beside, thread);
+        pool_barrier(j->p);
     }
 }
 
-void picture_attention(pool *p, const float *q, const uint16_t *k, const uint16_t *v, const int64_t *lengths,
-                       int64_t count, int64_t heads, int64_t dim, float *out) {
-    picture_job j = {.p = p, .q = q, .k = k, .v = v, .lengths = lengths, .count = count, .heads = heads, .dim = dim};
-    j.out = out;
-    j.value_dim = padded(dim, 16);
-    for (int64_t i = 0; i < count; i++) j.longest = lengths[i] > j.longest ? lengths[i] : j.longest;
+void picture_attention(pool *p, const float *qkv, const float *cosine, const float *sine, int64_t patches,
+                       int64_t heads, int64_t dim, float *out) {
+    picture_job j = {p, qkv, cosine, sine, patches, heads, dim, .out = out};
+    j.value_dim = padded(dim, dim > LANES ? LANES : 16);
     room r = {0};
     for (int pass = 0; pass < 2; pass++) {
         if (pass) r = (room){pool_room(p, r.used), 0};
         int64_t threads = pool_threads(p), floats = sizeof(float), numbers = sizeof(number);
-        j.key = take(&r, j.longest * APART(dim) * numbers);
-        j.value = take(&r, j.longest * j.value_dim * numbers);
+        j.key = take(&r, patches * APART(dim) * numbers);
+        j.value = take(&r, patches * j.value_dim * numbers);
+        j.turned = take(&r, threads * QUERIES * dim * floats);
         j.queries = take(&r, threads * BESIDE * queries_bytes((int)dim));
         j.state_out = take(&r, threads * BESIDE * QUERIES * j.value_dim * floats);
         j.row = take(&r, threads * j.value_dim * floats);
+        j.taken = take(&r, heads * (int64_t)sizeof(int64_t));
     }
+    memset(j.taken, 0, sizeof(int64_t) * (size_t)heads);
     pool_run(p, work, &j);
 }

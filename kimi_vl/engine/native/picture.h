@@ -7,9 +7,9 @@
 
 #include "pool.h"
 
-// q float32, k and v bfloat16, out float32, all [patches, heads, dim]; dim is even. lengths [count] are the patches of
-// each picture, which lie end to end.
-void picture_attention(pool *p, const float *q, const uint16_t *k, const uint16_t *v, const int64_t *lengths,
-                       int64_t count, int64_t heads, int64_t dim, float *out);
+// qkv is [patches, 3, heads, dim], out [patches, heads, dim]; dim is even. Pairs of numbers of queries and keys are
+// turned by the angles of which cosine and sine [patches, dim / 2] are given (arXiv 2104.09864).
+void picture_attention(pool *p, const float *qkv, const float *cosine, const float *sine, int64_t patches,
+                       int64_t heads, int64_t dim, float *out);
 
 #endif

@@ -87,6 +87,39 @@ INLINE void to_bf16(uint16_t *to, floats x) {
     memcpy(to, &half, sizeof half);
 }
 
+// What is multiplied where it is not 8-bit: bfloat16 where the processor does that.
+#if KIMI_AVX512
+typedef uint16_t number;
+#else
+typedef float number;
+#endif
+
+INLINE void put_number(number *to, floats x) {
+#if KIMI_AVX512
+    to_bf16(to, x);
+#else
+    store(to, x);
+#endif
+}
+
+INLINE floats from_numbers(const number *from) {
+#if KIMI_AVX512
+    return from_bf16(from);
+#else
+    return load(from);
+#endif
+}
+
+INLINE number one_number(float x) {
+#if KIMI_AVX512
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (number)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+#else
+    return x;
+#endif
+}
+
 // Rounds to nearest, ties to even, for |x| < 2^22.
 INLINE floats rounded(floats x) {
     const float magic = 12582912.0f;
