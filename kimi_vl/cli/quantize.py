@@ -85,14 +85,16 @@ def _is_of(target: Path, config: KimiVLConfig) -> bool:
 
 def print_report(report: Report) -> None:
     """One line for each kind of tensor, then all together."""
-    print(f"{'':28}{'parameters':>12}{'bytes':>12}{'bits':>8}{'relative error':>16}")
+    width = max(len(name) for name in report) + 2
+    print(f"{'':{width}}{'parameters':>12}{'bytes':>12}{'bits':>8}{'relative error':>16}")
     for name, kind in report.items():
         error = f"{kind.loss.relative:.4f}" if kind.loss.squared else "-"
         numbers = in_numbers(kind.parameters, kind.parameters)
-        print(f"{name:28}{numbers:>12}{in_bytes(kind.bytes):>12}{kind.bits:>8.2f}{error:>16}")
+        print(f"{name:{width}}{numbers:>12}{in_bytes(kind.bytes):>12}{kind.bits:>8.2f}{error:>16}")
     parameters = sum(kind.parameters for kind in report.values())
     size = sum(kind.bytes for kind in report.values())
-    print(f"{'together':28}{in_numbers(parameters, parameters):>12}{in_bytes(size):>12}{8 * size / parameters:>8.2f}")
+    numbers = in_numbers(parameters, parameters)
+    print(f"{'together':{width}}{numbers:>12}{in_bytes(size):>12}{8 * size / parameters:>8.2f}")
 
 
 def print_agreements(agreements: list[Agreement]) -> None:
