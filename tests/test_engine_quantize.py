@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,18 +68,29 @@ def test_every_matrix_is_near_its_original(folder: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of its pages")
-def test_layers_ask_for_large_pages_that_they_can_get(folder: Path) -> None:
-    """Only private memory gets them, whatever is asked for."""
-    experts = store.read_layer(folder, nano(), 1)[1].shared.gate.blocks
-    at, is_here = experts.data_ptr(), False
+def test_layers_are_mapped_and_all_there_from_the_beginning(folder: Path) -> None:
+    blocks = store.read_layer(folder, nano(), 1)[1].shared.gate.blocks
+    seen: dict[str, int] = {}
+    is_here = False
     for line in Path("/proc/self/smaps").read_text().splitlines():
-        if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) ", line):
-            is_here = int(match[1], 16) <= at < int(match[2], 16)
-            assert not is_here or match[3] == "rw-p"
-        elif is_here and line.startswith("VmFlags:"):
-            assert "hg" in line.split()
-            return
-    pytest.fail("the weights are nowhere in memory")
+        if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(.*)", line):
+            is_here = int(match[1], 16) <= blocks.data_ptr() < int(match[2], 16)
+            assert not is_here or Path(match[3]) == folder / "layer-01.safetensors"
+        elif is_here and (match := re.match(r"(Size|Rss|Anonymous): +(\d+) kB", line)):
+            seen[match[1]] = int(match[2])
+    assert seen["Size"] > 0 and seen == {"Size": seen["Size"], "Rss": seen["Size"], "Anonymous": 0}
+
+
+def test_what_is_written_into_a_tensor_stays_out_of_its_file(folder: Path) -> None:
+    before = (folder / "layer-01.safetensors").read_bytes()
+    store.read_layer(folder, nano(), 1)[1].shared.gate.blocks.fill_(0)
+    assert (folder / "layer-01.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(("layers", "dense", "twice"), [(4, 1, True), (27, 1, False), (27, 3, True), (10, 1, True)])
+def test_dense_layers_have_more_bits_where_they_are_many(layers: int, dense: int, twice: bool) -> None:
+    text = replace(nano().text_config, num_hidden_layers=layers, first_k_dense_replace=dense)
+    assert layout.dense_twice(text) is twice
 
 
 def test_the_report_counts_every_parameter(folder: Path) -> None:

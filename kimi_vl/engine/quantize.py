@@ -257,8 +257,9 @@ def _layer(checkpoint: Checkpoint, backend: Backend, index: int) -> Made:
     maker.matrix(f"{attn}.o_proj", "attention's output (twice 4 bits)", twice=True)
     projections = ("gate_proj", "up_proj", "down_proj")
     if not text.is_moe_layer(index):
+        twice = layout.dense_twice(text)
         for name in projections:
-            maker.matrix(f"{mlp}.{name}", "dense layers (twice 4 bits)", twice=True)
+            maker.matrix(f"{mlp}.{name}", "dense layers" + twice * " (twice 4 bits)", twice=twice)
         return maker.tensors, maker.report
     for name in ("gate.weight", "gate.e_score_correction_bias"):
         maker.keep(f"{mlp}.{name}", torch.float32, "norms and routers (float32)")

@@ -11,14 +11,13 @@
 A matrix NAME is stored as ``NAME.blocks`` and ``NAME.row_scale`` (see :mod:`kimi_vl.engine.int4`), the experts of a
 layer as one stack. ``kv_b_proj`` is cut into heads: ``.mix`` (its value rows), ``.key`` (its key rows, transposed) and
 ``.upright`` (its key rows as they are). Where 4 bits hurt, ``NAME.rest`` is a second matrix that holds in 4 bits what
-the first left over, 8.5 bits a weight in all: for what every latent passes, the attention's output, dense layers,
-embeddings, head, and the picture side. Norms, router and correction bias are float32 under their official names, what
-else the picture side has is bfloat16.
+the first left over, 8.5 bits a weight in all: for what every latent passes, the attention's output, embeddings, head,
+the picture side, and dense layers if they are a tenth of all layers or more. Norms, router and correction bias are
+float32 under their official names, what else the picture side has is bfloat16.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,10 +72,8 @@ def read_decoder(folder: Path, config: KimiVLConfig) -> DecoderWeights:
 
     Raises: ``ValueError`` naming the file for what is missing, left over or of a wrong size.
     """
-    # copying files into memory keeps more than one core busy
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        layers = threads.map(lambda i: read_layer(folder, config, i), range(config.text_config.num_hidden_layers))
-        return DecoderWeights(list(layers), read_ends(folder, config))
+    layers = [read_layer(folder, config, i) for i in range(config.text_config.num_hidden_layers)]
+    return DecoderWeights(layers, read_ends(folder, config))
 
 
 def read_layer(folder: Path, config: KimiVLConfig, index: int) -> Layer:
@@ -90,7 +87,7 @@ def read_ends(folder: Path, config: KimiVLConfig) -> Ends:
     """Raises as :func:`read_decoder`."""
     text = config.text_config
     size = (text.vocab_size, text.hidden_size)
-    with WeightFile(folder / layout.EMBEDDINGS, mapped=True) as file:
+    with WeightFile(folder / layout.EMBEDDINGS, at_once=False) as file:
         embed = file.matrix(f"{DECODER}.embed_tokens", *size, twice=True)
     with WeightFile(folder / layout.HEAD) as file:
         norm = file.floats(f"{DECODER}.norm.weight", text.hidden_size)
@@ -98,7 +95,7 @@ def read_ends(folder: Path, config: KimiVLConfig) -> Ends:
 
 
 def read_vision(folder: Path, config: KimiVLConfig, backend: Backend) -> tuple[MoonViT, KimiVLMultiModalProjector]:
-    """The picture side: its matrices mapped, the rest in float32.
+    """The picture side: its matrices as stored, the rest in float32.
 
     Raises: ``ValueError`` naming the file for what is missing, left over or of a wrong size.
     """
@@ -106,7 +103,7 @@ def read_vision(folder: Path, config: KimiVLConfig, backend: Backend) -> tuple[M
         modules = nn.ModuleDict(
             {"vision_tower": MoonViT(config.vision_config), "multi_modal_projector": KimiVLMultiModalProjector(config)}
         )
-    with WeightFile(folder / layout.VISION, mapped=True) as file:
+    with WeightFile(folder / layout.VISION, at_once=False) as file:
         for name, module in list(modules.named_modules()):
             if isinstance(module, nn.Linear):
                 matrix = file.matrix(name, module.out_features, module.in_features, twice=True)
@@ -152,7 +149,8 @@ def _feed_forward(file: WeightFile, prefix: str, text: TextConfig, index: int) -
     norm = file.floats(f"{prefix}.post_attention_layernorm.weight", width)
     mlp = f"{prefix}.mlp"
     if not text.is_moe_layer(index):
-        return FeedForwardWeights(norm, text.rms_norm_eps, swiglu(mlp, text.intermediate_size, twice=True), None)
+        dense = swiglu(mlp, text.intermediate_size, twice=layout.dense_twice(text))
+        return FeedForwardWeights(norm, text.rms_norm_eps, dense, None)
     routed = RoutedWeights(
         router=file.floats(f"{mlp}.gate.weight", experts, width),
         bias=file.floats(f"{mlp}.gate.e_score_correction_bias", experts),

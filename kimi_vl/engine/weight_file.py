@@ -1,13 +1,15 @@
 """One safetensors file of a 4-bit checkpoint: its tensors, taken by name, each checked as it is taken.
 
-Weights that every step reads from end to end are read into memory of large pages, where a core spends less time on
-finding them. What is read here and there, or seldom, stays on disk and is mapped.
+Files are mapped, so that weights are in memory once, however many processes use them, and what the system needs more
+urgently it can take back. What every step reads from end to end is brought there at once, the rest when it is used.
 """
 
 from __future__ import annotations
 
 import json
 import mmap
+import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from kimi_vl.engine.int4 import BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix
 
+_MADV_POPULATE_READ = 22  # which the module mmap does not name
 _DTYPES = {"U8": torch.uint8, "F32": torch.float32, "BF16": torch.bfloat16}
 
 
@@ -26,27 +29,22 @@ class WeightFile:
     Raises: ``ValueError`` if it cannot be read, or at the end if it holds what nobody took.
     """
 
-    def __init__(self, path: Path, *, mapped: bool = False) -> None:
+    def __init__(self, path: Path, *, at_once: bool = True) -> None:
         self._path = path
         try:
             with safe_open(path, framework="pt"):  # which checks that offsets and sizes fit the file
                 pass
             with path.open("rb") as file:
                 head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-                begin, size = file.tell(), path.stat().st_size
-                if mapped:
-                    whole = torch.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), dtype=torch.uint8)
-                    whole = whole[begin:]
-                else:
-                    memory = _large_pages(size - begin)
-                    view = memoryview(memory)[: size - begin]
-                    while view:
-                        view = view[file.readinto(view) :]
-                    whole = torch.frombuffer(memory, dtype=torch.uint8)
+                # private: whoever writes into a tensor changes no file
+                whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                if at_once:
+                    _bring(whole)
+                data = torch.frombuffer(whole, dtype=torch.uint8)[file.tell() :]
         except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
         head.pop("__metadata__", None)
-        self._tensors = {name: _tensor(whole, **said) for name, said in head.items()}
+        self._tensors = {name: _tensor(data, **said) for name, said in head.items()}
 
     def __enter__(self) -> WeightFile:
         return self
@@ -83,17 +81,18 @@ class WeightFile:
         return Int4Matrix(blocks, row_scale, rows, columns, rest)
 
 
-def _large_pages(size: int) -> mmap.mmap:
-    """Memory that is asked to be of 2 MB pages. Only private memory gets them, not Python's default."""
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return mmap.mmap(-1, max(size, 1))
-    memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
+def _bring(whole: mmap.mmap) -> None:
+    """Has all of a file read into memory and mapped, where Linux does that (5.14); elsewhere it comes bit by bit.
+
+    Pages that are met for the first time while a step runs cost it a third of its time and more.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            whole.madvise(_MADV_POPULATE_READ)
 
 
-def _tensor(whole: Tensor, dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> Tensor:
-    part = whole[data_offsets[0] : data_offsets[1]]
+def _tensor(data: Tensor, dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> Tensor:
+    part = data[data_offsets[0] : data_offsets[1]]
     if data_offsets[0] % _DTYPES[dtype].itemsize:
         part = part.clone()
     return part.view(_DTYPES[dtype]).view(shape)

@@ -155,8 +155,10 @@ static void rise(const swiglu *s, int64_t piece, const int8_rows *x, int8_rows i
     for (int64_t from = 0; from < x->tokens; from += TILE) {
         int64_t some = x->tokens - from < TILE ? x->tokens - from : TILE;
         for (int64_t b = 0; b < rows; b++) {
-            int4_times_int8(&s->gate, first + b, x, from, some, gate + b * ROWS, COLUMNS);
-            int4_times_int8(&s->up, first + b, x, from, some, up + b * ROWS, COLUMNS);
+            const uint8_t *beside = int4_rows_at(&s->up, first + b);
+            const uint8_t *below = b + 1 < rows ? int4_rows_at(&s->gate, first + b + 1) : NULL;
+            int4_times_int8(&s->gate, first + b, x, from, some, beside, gate + b * ROWS, COLUMNS);
+            int4_times_int8(&s->up, first + b, x, from, some, below, up + b * ROWS, COLUMNS);
         }
         for (int64_t m = 0; m < some; m++) {
             float product[COLUMNS];
@@ -167,14 +169,14 @@ static void rise(const swiglu *s, int64_t piece, const int8_rows *x, int8_rows i
     }
 }
 
-// sum[token of m] += weight of m · down(inner[m]), for some rows of 16.
-static void fall(const int4_matrix *down, share rows, const int8_rows *inner, const int64_t *token,
-                 const float *weight, float *sum) {
+// sum[token of m] += weight of m · down(inner[m]), for some rows of 16. `next` are the weights wanted after these.
+static void fall(const int4_matrix *down, share rows, const int8_rows *inner, const uint8_t *next,
+                 const int64_t *token, const float *weight, float *sum) {
     float part[TILE * ROWS];
     for (int64_t from = 0; from < inner->tokens; from += TILE) {
         int64_t some = inner->tokens - from < TILE ? inner->tokens - from : TILE;
         for (int64_t b = rows.from; b < rows.to; b++) {
-            int4_times_int8(down, b, inner, from, some, part, ROWS);
+            int4_times_int8(down, b, inner, from, some, b + 1 < rows.to ? NULL : next, part, ROWS);
             for (int64_t m = 0; m < some; m++) {
                 int64_t row = token ? token[from + m] : from + m;
                 float *to = sum + row * down->rows + b * ROWS, share_of_it = weight ? weight[from + m] : 1.0f;
@@ -182,6 +184,13 @@ static void fall(const int4_matrix *down, share rows, const int8_rows *inner, co
             }
         }
     }
+}
+
+// Where 16 rows of the n-th expert that has places lie, or NULL.
+static const uint8_t *fall_of(const ff_job *j, int64_t n, int64_t block_row) {
+    if (n >= j->calls) return NULL;
+    int4_matrix down = int4_behind(j->f->one.down, j->called[n]);
+    return int4_rows_at(&down, block_row);
 }
 
 static void route(ff_job *j, share tokens, int thread, int threads) {
@@ -236,12 +245,13 @@ static void work(void *context, int thread, int threads) {
         int64_t first = mine.from * ROWS, end = mine.to * ROWS;
         for (int64_t m = 0; m < j->tokens; m++)
             memset(j->sum + m * stride + first, 0, sizeof(float) * (size_t)(end - first));
-        fall(&f->shared.down, mine, &j->shared_inner, NULL, NULL, j->sum);
+        fall(&f->shared.down, mine, &j->shared_inner, fall_of(j, 0, mine.from), NULL, NULL, j->sum);
         for (int64_t c = 0; c < j->calls; c++) {
             int32_t e = j->called[c];
             int4_matrix down = int4_behind(f->one.down, e);
             int8_rows inner = places_of(j, j->inner, e);
-            fall(&down, mine, &inner, j->token + j->offset[e], j->weight + j->offset[e], j->sum);
+            const uint8_t *next = fall_of(j, c + 1, mine.from);
+            fall(&down, mine, &inner, next, j->token + j->offset[e], j->weight + j->offset[e], j->sum);
         }
         end = end < f->hidden ? end : f->hidden;
         for (int64_t m = 0; m < j->tokens; m++)

@@ -109,6 +109,11 @@ void rms_norm_row(const float *x, const float *weight, int64_t count, float eps,
     for (i = 0; i < count; i++) to[i] = x[i] * scale * weight[i];
 }
 
+// Blocks that are fetched before they are needed.
+#define AHEAD 4
+
+INLINE void fetch(const uint8_t *line) { __builtin_prefetch(line, 0, 3); }
+
 // Of 16 rows times some tokens, the sum over 128 columns is a whole number below 2^24: scales of weights are whole, and
 // a token has one scale for all of a block.
 
@@ -121,7 +126,7 @@ INLINE __m512i four(const int8_t *from) {
 }
 
 INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8_rows *x, int64_t first,
-                  float out[TOGETHER][ROWS]) {
+                  const uint8_t *next, float out[TOGETHER][ROWS]) {
     const int8_t *q = x->q + first * x->columns;
     const float *scale = x->scale + first * x->columns / COLUMNS;
     const int32_t *start = x->start + first * x->columns / GROUP;
@@ -130,14 +135,15 @@ INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8
 #pragma GCC unroll 8
     for (int m = 0; m < tokens; m++) sum[m] = _mm512_setzero_ps();
     for (int64_t b = 0; b < blocks; b++, w += BLOCK_BYTES) {
+        const uint8_t *soon = b + AHEAD < blocks ? w + AHEAD * BLOCK_BYTES : next + (b + AHEAD - blocks) * BLOCK_BYTES;
+        fetch(soon);
         __m512i whole[TOGETHER];
 #pragma GCC unroll 8
         for (int m = 0; m < tokens; m++) whole[m] = _mm512_setzero_si512();
         for (int g = 0; g < GROUPS; g++) {
             const uint8_t *at = w + GROUPS * ROWS + 256 * g;
 #pragma GCC unroll 8
-            for (int line = 0; line < 4; line++)
-                _mm_prefetch((const char *)at + 4 * BLOCK_BYTES + 64 * line, _MM_HINT_T0);
+            for (int line = 0; line < 4; line++) fetch(soon + GROUPS * ROWS + 256 * g + 64 * line);
             __m128i bytes = _mm_loadu_si128((const __m128i *)(w + ROWS * g));
             __m512i weight_scale = _mm512_and_si512(_mm512_cvtepi8_epi32(bytes), low);
             __m512i quad[8];
@@ -175,7 +181,7 @@ INLINE __m256i four(const void *from) { return (__m256i)_mm256_broadcast_ss(from
 
 // Both 8-row halves of a 16-row block: [half].
 INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8_rows *x, int64_t first,
-                  float out[TOGETHER][ROWS]) {
+                  const uint8_t *next, float out[TOGETHER][ROWS]) {
     const int8_t *q = x->q + first * x->columns;
     const float *scale = x->scale + first * x->columns / COLUMNS;
     const int32_t *start = x->start + first * x->columns / GROUP;
@@ -184,13 +190,14 @@ INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8
 #pragma GCC unroll 4
     for (int m = 0; m < tokens; m++) sum[m][0] = sum[m][1] = _mm256_setzero_ps();
     for (int64_t b = 0; b < blocks; b++, w += BLOCK_BYTES) {
+        const uint8_t *soon = b + AHEAD < blocks ? w + AHEAD * BLOCK_BYTES : next + (b + AHEAD - blocks) * BLOCK_BYTES;
+        fetch(soon);
         __m256i whole[TOGETHER][2];
 #pragma GCC unroll 4
         for (int m = 0; m < tokens; m++) whole[m][0] = whole[m][1] = _mm256_setzero_si256();
         for (int g = 0; g < GROUPS; g++) {
             const uint8_t *at = w + GROUPS * ROWS + 256 * g;
-            for (int line = 0; line < 4; line++)
-                _mm_prefetch((const char *)at + 4 * BLOCK_BYTES + 64 * line, _MM_HINT_T0);
+            for (int line = 0; line < 4; line++) fetch(soon + GROUPS * ROWS + 256 * g + 64 * line);
             const int8_t *a = q + (b * COLUMNS + g * GROUP) * tokens;
             __m256i pairs[TOGETHER][2];
 #pragma GCC unroll 4
@@ -243,10 +250,11 @@ INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8
 #else
 
 INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8_rows *x, int64_t first,
-                  float out[TOGETHER][ROWS]) {
+                  const uint8_t *next, float out[TOGETHER][ROWS]) {
     const int8_t *q = x->q + first * x->columns;
     const float *scale = x->scale + first * x->columns / COLUMNS;
     const int32_t *start = x->start + first * x->columns / GROUP;
+    (void)next; // what a processor fetches by itself is enough
     for (int m = 0; m < tokens; m++) memset(out[m], 0, sizeof out[m]);
     for (int64_t b = 0; b < blocks; b++, w += BLOCK_BYTES)
         for (int m = 0; m < tokens; m++) {
@@ -271,29 +279,31 @@ INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8
 #endif
 
 static void times_some(int64_t tokens, const uint8_t *at, int64_t blocks, const int8_rows *x, int64_t first,
-                       float out[TOGETHER][ROWS]) {
+                       const uint8_t *next, float out[TOGETHER][ROWS]) {
     switch (tokens) {
-        case TOGETHER: times(TOGETHER, at, blocks, x, first, out); break;
+        case TOGETHER: times(TOGETHER, at, blocks, x, first, next, out); break;
 #if TOGETHER > 4
-        case 4: times(4, at, blocks, x, first, out); break;
+        case 4: times(4, at, blocks, x, first, next, out); break;
 #endif
-        case 2: times(2, at, blocks, x, first, out); break;
-        default: times(1, at, blocks, x, first, out);
+        case 2: times(2, at, blocks, x, first, next, out); break;
+        default: times(1, at, blocks, x, first, next, out);
     }
 }
 
 void int4_times_int8(const int4_matrix *w, int64_t block_row, const int8_rows *x, int64_t first, int64_t tokens,
-                     float *y, int64_t stride) {
-    int64_t blocks = w->columns / COLUMNS, skipped = block_row * blocks * BLOCK_BYTES;
+                     const uint8_t *next, float *y, int64_t stride) {
+    int64_t blocks = w->columns / COLUMNS, size = blocks * BLOCK_BYTES;
+    const uint8_t *at = w->blocks + block_row * size, *rest = w->rest ? w->rest + block_row * size : NULL;
     float out[TOGETHER][ROWS], more[TOGETHER][ROWS];
+    if (!next) next = at + size;
     for (int64_t m = 0, some; m < tokens; m += some) {
         some = tile_at(x->tokens, first + m);
-        times_some(some, w->blocks + skipped, blocks, x, first + m, out);
-        if (w->rest) times_some(some, w->rest + skipped, blocks, x, first + m, more);
+        times_some(some, at, blocks, x, first + m, rest ? rest : next, out);
+        if (rest) times_some(some, rest, blocks, x, first + m, next, more);
         for (int64_t i = 0; i < some; i++)
             for (int r = 0; r < ROWS; r += LANES) {
                 floats sum = load(out[i] + r) * load(w->row_scale + block_row * ROWS + r);
-                if (w->rest) sum += load(more[i] + r) * load(w->rest_scale + block_row * ROWS + r);
+                if (rest) sum += load(more[i] + r) * load(w->rest_scale + block_row * ROWS + r);
                 store(y + (m + i) * stride + r, sum);
             }
     }
@@ -318,7 +328,7 @@ void int4_share(const int4_matrix *w, share rows, const int8_rows *x, float *y, 
     for (int64_t first = 0; first < tokens; first += TILE) {
         int64_t some = tokens - first < TILE ? tokens - first : TILE;
         for (int64_t b = rows.from; b < rows.to; b++)
-            int4_times_int8(w, b, x, first, some, y + first * stride + b * ROWS, stride);
+            int4_times_int8(w, b, x, first, some, NULL, y + first * stride + b * ROWS, stride);
     }
 }
 
@@ -394,7 +404,8 @@ static void some_work(void *context, int thread, int threads) {
     share mine = share_of(j->in.tokens * j->some, thread, threads);
     for (int64_t i = mine.from; i < mine.to; i++) {
         int8_rows x = int8_part(j->in.x8, i / j->some, 1);
-        int4_times_int8(j->w, j->wanted[i], &x, 0, 1, j->y + i * ROWS, ROWS);
+        const uint8_t *next = i + 1 < mine.to ? int4_rows_at(j->w, j->wanted[i + 1]) : NULL;
+        int4_times_int8(j->w, j->wanted[i], &x, 0, 1, next, j->y + i * ROWS, ROWS);
     }
 }
 

@@ -66,8 +66,15 @@ void rms_norm_row(const float *x, const float *weight, int64_t count, float eps,
 
 // y[m][0 … 15] = the weights of 16 rows times x[first + m], for m = 0 … tokens - 1; y has `stride` floats a token.
 // `first` is a multiple of TOGETHER, and so is `tokens` but at the end of x. The same bits whatever else is in x.
+// `next` is where the weights lie that are wanted after these, so that they are on their way by then; NULL means
+// right behind them.
 void int4_times_int8(const int4_matrix *w, int64_t block_row, const int8_rows *x, int64_t first, int64_t tokens,
-                     float *y, int64_t stride);
+                     const uint8_t *next, float *y, int64_t stride);
+
+// Where 16 rows begin.
+static inline const uint8_t *int4_rows_at(const int4_matrix *w, int64_t block_row) {
+    return w->blocks + block_row * (w->columns / COLUMNS) * BLOCK_BYTES;
+}
 
 // The matrix `n` behind w, of the same size.
 int4_matrix int4_behind(int4_matrix w, int64_t n);

@@ -26,6 +26,7 @@ typedef struct {
     int groups;              // of heads, side by side
     const segment **whose;   // [tokens]
     int32_t *position;       // [tokens]
+    float *angles;           // [tokens, rope], cosine and sine
 
     float *row;        // [threads, hidden or rank]
     int8_rows input;   // [tokens]
@@ -57,6 +58,7 @@ static void layout(mla_job *j, room *r) {
     int64_t groups = j->answers * j->groups, longest = (j->longest + QUERIES - 1) / QUERIES;
     j->whose = take(r, j->tokens * (int64_t)sizeof(segment *));
     j->position = take(r, j->tokens * (int64_t)sizeof(int32_t));
+    j->angles = take(r, j->tokens * a->rope * floats);
     j->row = take(r, threads * (a->hidden > a->rank ? a->hidden : a->rank) * floats);
     j->input = take_int8_rows(r, j->tokens, a->q.columns);
     j->q = take(r, j->tokens * a->q.rows * floats);
@@ -145,11 +147,21 @@ static void read_row(const mla_job *j, const uint8_t *row, int from, int to, num
 
 // ---- tokens to queries and latents -------------------------------------------------------------------------------
 
+// Cosines and sines of a token's angles, one after the other.
+static void find_angles(const mla_job *j, int64_t m) {
+    float *to = j->angles + m * j->a->rope;
+    for (int i = 0; i < j->a->rope / 2; i++) {
+        float angle = (float)j->position[m] * j->a->frequency[i];
+        to[2 * i] = cosf(angle);
+        to[2 * i + 1] = sinf(angle);
+    }
+}
+
 // Turns adjacent pairs of numbers (arXiv 2104.09864).
-static void turn(const latent_attention *a, float *pairs, float position) {
-    for (int i = 0; i < a->rope / 2; i++) {
-        float angle = position * a->frequency[i], c = cosf(angle), s = sinf(angle);
-        float even = pairs[2 * i], odd = pairs[2 * i + 1];
+static void turn(const mla_job *j, float *pairs, int64_t m) {
+    const float *angles = j->angles + m * j->a->rope;
+    for (int i = 0; i < j->a->rope / 2; i++) {
+        float even = pairs[2 * i], odd = pairs[2 * i + 1], c = angles[2 * i], s = angles[2 * i + 1];
         pairs[2 * i] = even * c - odd * s;
         pairs[2 * i + 1] = even * s + odd * c;
     }
@@ -160,7 +172,7 @@ static void into_cache(const mla_job *j, int64_t m) {
     float *latent = j->latent + m * a->latent.rows;
     int32_t position = j->position[m];
     rms_norm_row(latent, a->latent_norm, a->rank, a->latent_eps, latent);
-    turn(a, latent + a->rank, (float)position);
+    turn(j, latent + a->rank, m);
     write_row(j, cache_row(j, j->whose[m], position), latent);
 }
 
@@ -206,7 +218,7 @@ static void answers(mla_job *j, int thread, int threads) {
         int64_t h = i / blocks, b = i % blocks;
         int4_matrix key = int4_behind(a->key, h);
         int8_rows nope = int8_part(j->nope8, h * n, n);
-        int4_times_int8(&key, b, &nope, 0, n, j->query + h * j->width + b * ROWS, a->heads * j->width);
+        int4_times_int8(&key, b, &nope, 0, n, NULL, j->query + h * j->width + b * ROWS, a->heads * j->width);
     }
     mine = share_of(n * a->heads, thread, threads);
     for (int64_t i = mine.from; i < mine.to; i++)
@@ -248,7 +260,7 @@ static void answers(mla_job *j, int thread, int threads) {
         int64_t h = i / blocks, b = i % blocks;
         int4_matrix mix = int4_behind(a->mix, h);
         int8_rows of_head = int8_part(j->mixed8, h * n, n);
-        int4_times_int8(&mix, b, &of_head, 0, n, j->attended + h * a->value + b * ROWS, a->heads * a->value);
+        int4_times_int8(&mix, b, &of_head, 0, n, NULL, j->attended + h * a->value + b * ROWS, a->heads * a->value);
     }
 }
 
@@ -258,7 +270,7 @@ static void answers(mla_job *j, int thread, int threads) {
 static void put(number *to, int64_t stride, const int4_matrix *matrix, int64_t block, const int8_rows *latents,
                 int64_t first, int64_t some) {
     float part[PAGE * ROWS];
-    int4_times_int8(matrix, block, latents, first, some, part, ROWS);
+    int4_times_int8(matrix, block, latents, first, some, NULL, part, ROWS);
     for (int64_t t = 0; t < some; t++)
         for (int r = 0; r < ROWS; r += LANES) put_number(to + t * stride + r, load(part + t * ROWS + r));
 }
@@ -353,6 +365,7 @@ static void work(void *context, int thread, int threads) {
     for (int64_t m = mine.from; m < mine.to; m++) {
         rms_norm_row(j->x + m * a->hidden, a->norm, a->hidden, a->eps, normed);
         int8_quantize_row(normed, a->hidden, j->input, m);
+        find_angles(j, m);
     }
     pool_barrier(j->p);
 
@@ -362,7 +375,7 @@ static void work(void *context, int thread, int threads) {
 
     for (int64_t m = mine.from; m < mine.to; m++) {
         into_cache(j, m);
-        for (int h = 0; h < a->heads; h++) turn(a, head_query(j, m, h) + a->nope, (float)j->position[m]);
+        for (int h = 0; h < a->heads; h++) turn(j, head_query(j, m, h) + a->nope, m);
     }
     pool_barrier(j->p);
 
@@ -381,7 +394,7 @@ static void work(void *context, int thread, int threads) {
     for (int64_t first = 0; first < j->tokens; first += TILE) {
         int64_t some = j->tokens - first < TILE ? j->tokens - first : TILE;
         for (int64_t b = rows.from; b < rows.to; b++) {
-            int4_times_int8(&a->o, b, &j->attended8, first, some, part, ROWS);
+            int4_times_int8(&a->o, b, &j->attended8, first, some, NULL, part, ROWS);
             for (int64_t m = 0; m < some; m++)
                 for (int64_t i = 0; i < ROWS && b * ROWS + i < a->hidden; i++)
                     j->x[(first + m) * a->hidden + b * ROWS + i] += part[m * ROWS + i];
