@@ -60,6 +60,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "kimi_vl.engine.latents",
         "kimi_vl.engine.pages",
         "kimi_vl.engine.weights",
+        "kimi_vl.model.rotary",
         "kimi_vl.model.segments",
     ),
     "kimi_vl.engine.weights": NUMBERS,
