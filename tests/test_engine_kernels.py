@@ -108,27 +108,26 @@ def test_outliers_and_empty_rows_are_kept() -> None:
 
 @every_native
 @given(
-    shapes=st.lists(st.integers(1, 60), min_size=1, max_size=3),
+    rows=st.integers(1, 60),
     columns=st.integers(1, 300),
     tokens=st.integers(1, 21),
     normed=st.booleans(),
     twice=st.booleans(),
     seed=st.integers(0, 2**30),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_products_are_those_of_torch(
-    native: Kernels, shapes: list[int], columns: int, tokens: int, normed: bool, twice: bool, seed: int
+    native: Kernels, rows: int, columns: int, tokens: int, normed: bool, twice: bool, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    matrices = [matrix(rows, columns, twice=twice) for rows in shapes]
+    stored = matrix(rows, columns, twice=twice)
     norm = torch.rand(columns) + 0.5 if normed else None
     x = torch.randn(tokens, columns)
-    found = native.linear(x, matrices, norm=norm, eps=1e-5)
-    alone = [native.linear(row[None], matrices, norm=norm, eps=1e-5) for row in x]
-    for i, wanted in enumerate(REFERENCE.linear(x, matrices, norm=norm, eps=1e-5)):
-        # a number at the edge of two steps of 8 bits may fall either way
-        assert off_by(found[i], wanted) < 5e-3
-        assert torch.equal(found[i], torch.cat([each[i] for each in alone]))
+    found = native.linear(x, stored, norm=norm, eps=1e-5)
+    # a number at the edge of two steps of 8 bits may fall either way
+    assert off_by(found, REFERENCE.linear(x, stored, norm=norm, eps=1e-5)) < 5e-3
+    alone = [native.linear(row[None], stored, norm=norm, eps=1e-5) for row in x]
+    assert torch.equal(found, torch.cat(alone))
 
 
 @every_native
@@ -155,8 +154,8 @@ def test_the_likeliest_rows_are_exact(native: Kernels, rows: int) -> None:
     alone = [native.vocabulary(row[None], head, norm=norm, eps=1e-5, exact=10) for row in x]
     assert torch.equal(found, torch.cat(alone))
     assert head.rest is not None
-    by_first, by_rest = native.linear(x, [replace(head, rest=None), head.rest], norm=norm, eps=1e-5)
-    by_both = by_first + by_rest
+    by_first = native.linear(x, replace(head, rest=None), norm=norm, eps=1e-5)
+    by_both = by_first + native.linear(x, head.rest, norm=norm, eps=1e-5)
     exact = found == by_both
     assert exact.sum(1).tolist() == [min(rows, 160)] * 5 and torch.equal(found[~exact], by_first[~exact])
     # the largest of all sums are among the exact ones

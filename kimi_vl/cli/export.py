@@ -10,7 +10,8 @@ import typer
 from kimi_vl.cli import options
 from kimi_vl.cli.disk import check_space
 from kimi_vl.cli.init import ended_by_signals
-from kimi_vl.cli.progress import calm_downloads, counting_bytes
+from kimi_vl.cli.opening import whole_folder
+from kimi_vl.cli.progress import counting_bytes
 from kimi_vl.cli.quantize import print_report
 
 
@@ -21,16 +22,12 @@ def export(
     offline: options.Offline = False,
 ) -> None:
     """Write a checkpoint in 4 bits for vLLM (compressed-tensors, W4A16)."""
-    calm_downloads()
+    folder, config = whole_folder(source, revision, offline)
 
-    from kimi_vl.checkpoint import read_config
     from kimi_vl.engine.backend import backend
     from kimi_vl.engine.export import export
     from kimi_vl.footprint import footprint
-    from kimi_vl.hub import CONFIG_FILES, PROCESSOR_FILES, WEIGHT_FILES, resolve
 
-    folder = resolve(source, (*CONFIG_FILES, *WEIGHT_FILES, *PROCESSOR_FILES), revision=revision, offline=offline)
-    config = read_config(folder)
     text, counts = config.text_config, footprint(config)
     # 4.5 bits, and as they were both tables and the picture side
     kept = 2 * text.vocab_size * text.hidden_size + counts.vision_tower + counts.projector

@@ -1,4 +1,4 @@
-"""From options to a processor, sampling parameters and a model, the cheap and likely mistakes first.
+"""From options to a processor, a model or a folder to convert, the cheap and likely mistakes first.
 
 The processor's small files are opened before any weight, so that a request can be checked in full while that costs
 nothing. Everything raises ``ValueError`` with one sentence.
@@ -6,6 +6,7 @@ nothing. Everything raises ``ValueError`` with one sentence.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kimi_vl.cli.options import ModelChoice
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from kimi_vl.config import KimiVLConfig
     from kimi_vl.engine.engine import Engine
     from kimi_vl.processor import KimiVLProcessor
+
+
+def whole_folder(name: str, revision: str | None, offline: bool) -> tuple[Path, KimiVLConfig]:
+    """Where all files of a checkpoint are, and its architecture."""
+    calm_downloads()
+    from kimi_vl.checkpoint import read_config
+
+    folder = resolve(name, (*CONFIG_FILES, *WEIGHT_FILES, *PROCESSOR_FILES), revision=revision, offline=offline)
+    return folder, read_config(folder)
 
 
 def open_processor(choice: ModelChoice) -> tuple[KimiVLProcessor, KimiVLConfig]:

@@ -14,7 +14,8 @@ import typer
 from kimi_vl.cli import options
 from kimi_vl.cli.disk import check_space
 from kimi_vl.cli.info import in_numbers
-from kimi_vl.cli.progress import calm_downloads, counting_bytes, waiting
+from kimi_vl.cli.opening import whole_folder
+from kimi_vl.cli.progress import counting_bytes, waiting
 from kimi_vl.footprint import in_bytes
 
 if TYPE_CHECKING:
@@ -40,16 +41,13 @@ def quantize(
     offline: options.Offline = False,
 ) -> None:
     """Write a checkpoint in 4 bits."""
-    calm_downloads()
+    folder, config = whole_folder(source, revision, offline)
 
-    from kimi_vl.checkpoint import Checkpoint, read_config
+    from kimi_vl.checkpoint import Checkpoint
     from kimi_vl.engine.backend import backend
     from kimi_vl.engine.quantize import quantize, read_reports, write_report
     from kimi_vl.footprint import footprint
-    from kimi_vl.hub import CONFIG_FILES, PROCESSOR_FILES, WEIGHT_FILES, resolve
 
-    folder = resolve(source, (*CONFIG_FILES, *WEIGHT_FILES, *PROCESSOR_FILES), revision=revision, offline=offline)
-    config = read_config(folder)
     prompts = []
     if checks:
         from kimi_vl.engine.agreement import compare, read_prompts

@@ -118,20 +118,15 @@ class Kernels:
         )
         return Int4Matrix(blocks, row_scale, rows, columns), Loss(*squared)
 
-    def linear(
-        self, x: Tensor, matrices: Sequence[Int4Matrix], *, norm: Tensor | None = None, eps: float = 0.0
-    ) -> list[Tensor]:
-        """x [T, D], after RMSNorm if ``norm`` [D] is given, times each matrix [rows, D]: [T, rows] each."""
-        outs = self._linear_padded(x, matrices, norm, eps)
-        return [out[:, : m.rows] for out, m in zip(outs, matrices, strict=True)]
+    def linear(self, x: Tensor, matrix: Int4Matrix, *, norm: Tensor | None = None, eps: float = 0.0) -> Tensor:
+        """x [T, D], after RMSNorm if ``norm`` [D] is given, times a matrix [rows, D]: [T, rows]."""
+        return self._linear_padded(x, matrix, norm, eps)[:, : matrix.rows]
 
-    def _linear_padded(
-        self, x: Tensor, matrices: Sequence[Int4Matrix], norm: Tensor | None, eps: float
-    ) -> list[Tensor]:
+    def _linear_padded(self, x: Tensor, matrix: Int4Matrix, norm: Tensor | None, eps: float) -> Tensor:
         tokens, width = x.shape
         _check(x, torch.float32, tokens, width)
-        assert all(m.columns == width and m.blocks.dim() == 3 for m in matrices)
-        outs = [torch.empty(tokens, m.row_scale.shape[-1]) for m in matrices]
+        assert matrix.columns == width and matrix.blocks.dim() == 3
+        out = torch.empty(tokens, matrix.row_scale.shape[-1])
         self._library.int4_linear(
             self._pool,
             _at(x),
@@ -139,11 +134,10 @@ class Kernels:
             ctypes.c_int64(tokens),
             _at(norm),
             ctypes.c_float(eps),
-            (_Int4 * len(matrices))(*map(_int4, matrices)),
-            ctypes.c_int(len(matrices)),
-            (ctypes.c_void_p * len(outs))(*(out.data_ptr() for out in outs)),
+            ctypes.byref(_int4(matrix)),
+            _at(out),
         )
-        return outs
+        return out
 
     def vocabulary(self, x: Tensor, matrix: Int4Matrix, *, norm: Tensor, eps: float, exact: int) -> Tensor:
         """x [T, D], after RMSNorm, times a matrix [V, D] that has a rest: [T, V].
@@ -153,7 +147,7 @@ class Kernels:
         """
         rest = matrix.rest
         assert rest is not None
-        (found,) = self._linear_padded(x, [replace(matrix, rest=None)], norm, eps)
+        found = self._linear_padded(x, replace(matrix, rest=None), norm, eps)
         wanted, places = likeliest(found, exact)
         more = torch.empty(*wanted.shape, BLOCK_ROWS)
         self._library.int4_linear_some(

@@ -45,16 +45,13 @@ class Reference:
     def encode(self, weights: Tensor) -> tuple[Int4Matrix, Loss]:
         return int4.encode(weights)
 
-    def linear(
-        self, x: Tensor, matrices: Sequence[Int4Matrix], *, norm: Tensor | None = None, eps: float = 0.0
-    ) -> list[Tensor]:
-        if norm is not None:
-            x = rms_norm(x, norm, eps)
-        return [times(x, m) for m in matrices]
+    def linear(self, x: Tensor, matrix: Int4Matrix, *, norm: Tensor | None = None, eps: float = 0.0) -> Tensor:
+        return times(x if norm is None else rms_norm(x, norm, eps), matrix)
 
     def vocabulary(self, x: Tensor, matrix: Int4Matrix, *, norm: Tensor, eps: float, exact: int) -> Tensor:
         assert matrix.rest is not None
-        both = self.linear(x, [replace(matrix, rest=None), matrix.rest], norm=norm, eps=eps)
+        halves = (replace(matrix, rest=None), matrix.rest)
+        both = [self.linear(x, half, norm=norm, eps=eps) for half in halves]
         first, rest = (F.pad(y, (0, -y.shape[1] % BLOCK_ROWS)) for y in both)
         _, places = likeliest(first, exact)
         return first.scatter_add_(1, places, rest.gather(1, places))[:, : matrix.rows]

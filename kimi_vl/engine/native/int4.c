@@ -366,27 +366,23 @@ static void quantize_input(input *i, int alone, int thread, int threads) {
 
 typedef struct {
     input in;
-    const int4_matrix *matrices;
-    int matrix_count;
-    float *const *ys;
+    const int4_matrix *w;
+    float *y;
 } linear_job;
 
 static void linear_work(void *context, int thread, int threads) {
     linear_job *j = context;
     quantize_input(&j->in, 0, thread, threads);
-    for (int i = 0; i < j->matrix_count; i++) {
-        const int4_matrix *w = j->matrices + i;
-        int4_share(w, share_of(w->rows / ROWS, thread, threads), &j->in.x8, j->ys[i], w->rows);
-    }
+    int4_share(j->w, share_of(j->w->rows / ROWS, thread, threads), &j->in.x8, j->y, j->w->rows);
 }
 
 void int4_linear(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
-                 const int4_matrix *matrices, int matrix_count, float *const *ys) {
-    linear_job j = {{p, x, norm, count, tokens, eps, {0}, NULL}, matrices, matrix_count, ys};
+                 const int4_matrix *w, float *y) {
+    linear_job j = {{p, x, norm, count, tokens, eps, {0}, NULL}, w, y};
     room r = {0};
-    take_input(&j.in, &r, matrices[0].columns);
+    take_input(&j.in, &r, w->columns);
     r = (room){pool_room(p, r.used), 0};
-    take_input(&j.in, &r, matrices[0].columns);
+    take_input(&j.in, &r, w->columns);
     pool_run(p, linear_work, &j);
 }
 

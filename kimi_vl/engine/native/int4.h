@@ -82,11 +82,11 @@ int4_matrix int4_behind(int4_matrix w, int64_t n);
 // One thread's share of 16-row blocks for all tokens of x.
 void int4_share(const int4_matrix *w, share rows, const int8_rows *x, float *y, int64_t stride);
 
-// ys[i] [tokens, rows of matrix i] = x [tokens, count] (after RMSNorm, if there is a norm) times each matrix.
+// y [tokens, rows] = x [tokens, count] (after RMSNorm, if there is a norm) times w.
 void int4_linear(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
-                 const int4_matrix *matrices, int matrix_count, float *const *ys);
+                 const int4_matrix *w, float *y);
 
-// ys [tokens, some, 16] = x, after RMSNorm, times those 16 rows of w each that wanted [tokens, some] names for a token.
+// y [tokens, some, 16] = x, after RMSNorm, times those 16 rows of w each that wanted [tokens, some] names for a token.
 void int4_linear_some(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
                       const int4_matrix *w, const int32_t *wanted, int64_t some, float *y);
 
