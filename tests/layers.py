@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kimi_vl.engine.int4 import Int4Matrix, decode, encode, stack
+from kimi_vl.engine.int4 import Int4Matrix, decode, encode, in_turn, stack
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, SwiGLUWeights
 
 
@@ -31,8 +31,11 @@ def matrix(rows: int, columns: int, *, twice: bool = False) -> Int4Matrix:
 
 
 def encode_twice(weights: Tensor) -> Int4Matrix:
+    """As files have them: 16 rows of the rest behind the same 16 of the first."""
     first, _ = encode(weights)
-    return replace(first, rest=encode(weights - decode(first))[0])
+    rest, _ = encode(weights - decode(first))
+    both = torch.stack((first.blocks, rest.blocks), dim=-3)
+    return replace(first, blocks=both.select(-3, 0), rest=replace(rest, blocks=both.select(-3, 1)))
 
 
 def attention_weights(s: Sizes) -> LatentAttentionWeights:
@@ -53,7 +56,7 @@ def attention_weights(s: Sizes) -> LatentAttentionWeights:
 
 
 def swiglu_weights(s: Sizes, inner: int) -> SwiGLUWeights:
-    return SwiGLUWeights(matrix(inner, s.hidden), matrix(inner, s.hidden), matrix(s.hidden, inner))
+    return SwiGLUWeights(in_turn(matrix(inner, s.hidden), matrix(inner, s.hidden)), matrix(s.hidden, inner))
 
 
 def feed_forward_weights(s: Sizes, *, groups: int = 1, kept_groups: int = 1) -> FeedForwardWeights:
@@ -64,7 +67,7 @@ def feed_forward_weights(s: Sizes, *, groups: int = 1, kept_groups: int = 1) -> 
         routed = RoutedWeights(
             router=torch.randn(s.experts, s.hidden) / s.hidden**0.5,
             bias=torch.randn(s.experts) / 10,
-            experts=SwiGLUWeights(*(stack([getattr(e, name) for e in each]) for name in ("gate", "up", "down"))),
+            experts=SwiGLUWeights(stack([e.gate_up for e in each]), stack([e.down for e in each])),
             chosen=s.chosen,
             groups=groups,
             kept_groups=kept_groups,

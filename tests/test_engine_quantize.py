@@ -69,7 +69,7 @@ def test_every_matrix_is_near_its_original(folder: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of its pages")
 def test_layers_are_mapped_and_all_there_from_the_beginning(folder: Path) -> None:
-    blocks = store.read_layer(folder, nano(), 1)[1].shared.gate.blocks
+    blocks = store.read_layer(folder, nano(), 1)[1].shared.gate_up.blocks
     seen: dict[str, int] = {}
     is_here = False
     for line in Path("/proc/self/smaps").read_text().splitlines():
@@ -83,7 +83,7 @@ def test_layers_are_mapped_and_all_there_from_the_beginning(folder: Path) -> Non
 
 def test_what_is_written_into_a_tensor_stays_out_of_its_file(folder: Path) -> None:
     before = (folder / "layer-01.safetensors").read_bytes()
-    store.read_layer(folder, nano(), 1)[1].shared.gate.blocks.fill_(0)
+    store.read_layer(folder, nano(), 1)[1].shared.gate_up.blocks.fill_(0)
     assert (folder / "layer-01.safetensors").read_bytes() == before
 
 
@@ -221,8 +221,8 @@ LAYER = "language_model.model.layers.1"
     ("file", "name", "value", "says"),
     [
         (1, f"{LAYER}.self_attn.q_proj.row_scale", torch.nan, "q_proj.row_scale is not finite: .* quantise again"),
-        (1, f"{LAYER}.mlp.experts.up_proj.row_scale", torch.inf, "up_proj.row_scale is not finite"),
-        (1, f"{LAYER}.mlp.experts.up_proj.row_scale", 0.0, "experts.up_proj is zero throughout: .* quantise again"),
+        (1, f"{LAYER}.mlp.experts.gate_up_proj.row_scale", torch.inf, "gate_up_proj.row_scale is not finite"),
+        (1, f"{LAYER}.mlp.experts.down_proj.row_scale", 0.0, "experts.down_proj is zero throughout: .* quantise again"),
         (1, f"{LAYER}.mlp.gate.weight", torch.nan, "gate.weight is not finite"),
         (None, "vision_tower.encoder.final_layernorm.weight", torch.inf, "final_layernorm.weight is not finite"),
     ],
@@ -248,7 +248,7 @@ def test_broken_weights_are_named(
     ("name", "value", "says"),
     [
         (f"{LAYER}.self_attn.o_proj.weight", torch.nan, "o_proj is not finite"),
-        (f"{LAYER}.mlp.experts.3.gate_proj.weight", torch.inf, "experts.gate_proj is not finite"),
+        (f"{LAYER}.mlp.experts.3.gate_proj.weight", torch.inf, "experts.3.gate_proj is not finite"),
         (f"{LAYER}.mlp.gate.weight", torch.nan, "gate.weight is not finite"),
         ("language_model.lm_head.weight", 0.0, "lm_head is zero throughout"),
         ("multi_modal_projector.linear_1.bias", -torch.inf, "linear_1.bias is not finite"),
@@ -273,7 +273,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[-1].split()[0] == "together" and any(line.startswith("experts ") for line in lines)
     config = json.loads((tmp_path / "nano4" / "config.json").read_text())
-    assert config["quantization_config"] == {"quant_method": "kimi-vl-int4", "version": 3}
+    assert config["quantization_config"] == {"quant_method": "kimi-vl-int4", "version": 4}
     picture = str(Path(__file__).parents[1] / "docs" / "line.png")
     asked = run("ask", picture, "Read the text.", "--model", str(tmp_path / "nano4"))
     assert asked.returncode == 0, asked.stderr

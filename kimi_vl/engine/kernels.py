@@ -32,11 +32,12 @@ class _Int4(ctypes.Structure):
         ("rest_scale", ctypes.c_void_p),
         ("rows", ctypes.c_int64),
         ("columns", ctypes.c_int64),
+        ("stride", ctypes.c_int64),
     )
 
 
 class _SwiGLU(ctypes.Structure):
-    _fields_ = (("gate", _Int4), ("up", _Int4), ("down", _Int4))
+    _fields_ = (("gate_up", _Int4), ("down", _Int4))
 
 
 class _FeedForward(ctypes.Structure):
@@ -253,19 +254,28 @@ def _at(x: Tensor | None) -> ctypes.c_void_p:
 
 def _int4(m: Int4Matrix) -> _Int4:
     """The first of the stacked matrices; the others are found from it."""
-    assert m.blocks.is_contiguous() and m.row_scale.is_contiguous()
-    row_blocks, column_blocks, block_bytes = m.blocks.shape[-3:]
-    assert block_bytes == BLOCK_BYTES
+    row_blocks, column_blocks, _ = m.blocks.shape[-3:]
     rows, columns = row_blocks * BLOCK_ROWS, column_blocks * BLOCK_COLUMNS
+    stride = _stride(m)
     rest: tuple[int | None, int | None] = (None, None)
     if m.rest is not None:
-        assert m.rest.blocks.shape == m.blocks.shape and m.rest.blocks.is_contiguous()
+        assert m.rest.blocks.shape == m.blocks.shape and _stride(m.rest) == stride
         rest = (m.rest.blocks.data_ptr(), m.rest.row_scale.data_ptr())
-    return _Int4(m.blocks.data_ptr(), m.row_scale.data_ptr(), *rest, rows, columns)
+    return _Int4(m.blocks.data_ptr(), m.row_scale.data_ptr(), *rest, rows, columns, stride)
+
+
+def _stride(m: Int4Matrix) -> int:
+    """Bytes from 16 rows to the next, through all stacked matrices."""
+    *stack, row_blocks, column_blocks, _ = m.blocks.shape
+    *stacked, stride, of_block, of_byte = m.blocks.stride()
+    assert (of_block, of_byte) == (BLOCK_BYTES, 1) and stride >= column_blocks * BLOCK_BYTES
+    assert not stack or (len(stack) == 1 and stacked == [row_blocks * stride])
+    assert m.row_scale.is_contiguous()
+    return stride
 
 
 def _swiglu(w: SwiGLUWeights) -> _SwiGLU:
-    return _SwiGLU(_int4(w.gate), _int4(w.up), _int4(w.down))
+    return _SwiGLU(_int4(w.gate_up), _int4(w.down))
 
 
 def _feed_forward(w: FeedForwardWeights) -> _FeedForward:

@@ -14,7 +14,7 @@ from kimi_vl.config import KimiVLConfig, TextConfig
 from kimi_vl.footprint import footprint
 
 METHOD = "kimi-vl-int4"
-VERSION = 3
+VERSION = 4
 VISION, EMBEDDINGS, HEAD = "vision.safetensors", "embeddings.safetensors", "head.safetensors"
 
 

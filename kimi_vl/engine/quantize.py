@@ -25,11 +25,12 @@ from kimi_vl.config import KimiVLConfig
 from kimi_vl.engine import layout, store
 from kimi_vl.engine.agreement import Agreement
 from kimi_vl.engine.backend import Backend
-from kimi_vl.engine.int4 import Int4Matrix, Loss, decode, join, stack
+from kimi_vl.engine.int4 import Int4Matrix, Loss, decode, in_turn, join, stack
 from kimi_vl.hub import PROCESSOR_FILES
 
 # Rows of the vocabulary that are floats at a time.
 _ROWS_AT_ONCE = 8192
+_PROJECTIONS = ("gate", "up", "down")
 _COPIED = (*PROCESSOR_FILES, "generation_config.json")
 
 
@@ -180,15 +181,18 @@ class _Maker:
         self.tensors[name] = tensor
         self.note(kind, [tensor], tensor.numel())
 
-    def put(self, name: str, matrix: Int4Matrix, kind: str, parameters: int, loss: Loss) -> None:
-        self.tensors |= {f"{name}.blocks": matrix.blocks, f"{name}.row_scale": matrix.row_scale}
-        self.note(kind, [matrix.blocks, matrix.row_scale], parameters, loss)
-        if not math.isfinite(loss.squared):
-            raise ValueError(f"{name} is not finite: the checkpoint is broken")
-        if parameters and not loss.squared:
-            raise ValueError(f"{name} is zero throughout: the checkpoint is broken")
-        if matrix.rest is not None:
-            self.put(f"{name}.rest", matrix.rest, kind, 0, Loss(0.0, 0.0))
+    def put(
+        self, name: str, matrix: Int4Matrix, kind: str, parameters: int, loss: Loss, *, apart: bool = False
+    ) -> None:
+        """``apart``: what is left over goes into a matrix of its own."""
+        blocks, row_scale, rest = matrix.blocks, matrix.row_scale, matrix.rest
+        if rest is not None and apart:
+            self.put(f"{name}.rest", rest, kind, 0, Loss(0.0, 0.0))
+        elif rest is not None:
+            blocks = torch.stack((blocks, rest.blocks), dim=-3)
+            row_scale = torch.stack((row_scale, rest.row_scale))
+        self.tensors |= {f"{name}.blocks": blocks, f"{name}.row_scale": row_scale}
+        self.note(kind, [blocks, row_scale], parameters, loss)
 
     def encode(self, weights: Tensor, *, twice: bool = False) -> tuple[Int4Matrix, Loss]:
         """``twice``: 4 bits, and 4 bits of what those leave over."""
@@ -199,20 +203,38 @@ class _Maker:
         rest, left = self.backend.encode(weights - decode(matrix))
         return replace(matrix, rest=rest), Loss(left.squared_error, loss.squared)
 
-    def matrix(self, name: str, kind: str, *, twice: bool = False) -> None:
-        weights = self.read(f"{name}.weight")
+    def encode_by_rows(self, name: str, weights: Tensor, *, twice: bool = False) -> tuple[Int4Matrix, Loss]:
         encoded = [self.encode(part, twice=twice) for part in weights.split(_ROWS_AT_ONCE)]
         loss = sum((loss for _, loss in encoded), Loss(0.0, 0.0))
-        self.put(name, join([matrix for matrix, _ in encoded]), kind, weights.numel(), loss)
+        _check_loss(name, loss)
+        return join([matrix for matrix, _ in encoded]), loss
 
-    def experts(self, names: list[str], name: str, kind: str) -> None:
-        encoded, losses, parameters = [], Loss(0.0, 0.0), 0
-        for _, tensor in self.checkpoint.read([f"{n}.weight" for n in names]):
-            matrix, loss = self.encode(tensor)
-            encoded.append(matrix)
-            losses += loss
-            parameters += tensor.numel()
-        self.put(name, stack(encoded), kind, parameters, losses)
+    def matrix(self, name: str, kind: str, *, twice: bool = False, apart: bool = False) -> None:
+        weights = self.read(f"{name}.weight")
+        matrix, loss = self.encode_by_rows(name, weights, twice=twice)
+        self.put(name, matrix, kind, weights.numel(), loss, apart=apart)
+
+    def swiglu(self, name: str, kind: str, experts: int = 0, *, twice: bool = False) -> None:
+        """One network, or as many experts as a stack."""
+        owners = [f"{name}.{e}" for e in range(experts)] or [name]
+        parameters = dict.fromkeys(("gate_up", "down"), 0)
+        losses = dict.fromkeys(parameters, Loss(0.0, 0.0))
+        encoded: dict[str, Int4Matrix] = {}
+        for found, weights in self.checkpoint.read(
+            [f"{o}.{part}_proj.weight" for o in owners for part in _PROJECTIONS]
+        ):
+            own = found.removesuffix(".weight")
+            encoded[own], loss = self.encode_by_rows(own, weights, twice=twice)
+            into = "down" if own.endswith("down_proj") else "gate_up"
+            parameters[into] += weights.numel()
+            losses[into] += loss
+        matrices = {
+            "gate_up": [in_turn(encoded.pop(f"{o}.gate_proj"), encoded.pop(f"{o}.up_proj")) for o in owners],
+            "down": [encoded.pop(f"{o}.down_proj") for o in owners],
+        }
+        for part, some in matrices.items():
+            matrix = stack(some) if experts else some[0]
+            self.put(f"{name}.{part}_proj", matrix, kind, parameters[part], losses[part])
 
     def heads(self, name: str, config: KimiVLConfig) -> None:
         text = config.text_config
@@ -221,10 +243,18 @@ class _Maker:
         for part, of_heads in (("mix", mix), ("key", key.transpose(1, 2)), ("upright", key)):
             encoded = [self.encode(head, twice=True) for head in of_heads]
             loss = sum((loss for _, loss in encoded), Loss(0.0, 0.0))
+            _check_loss(name, loss)
             matrix = stack([matrix for matrix, _ in encoded])
             # keys are there in both directions, but are parameters once
             counted = (0, Loss(0.0, 0.0)) if part == "upright" else (of_heads.numel(), loss)
             self.put(f"{name}.{part}", matrix, "latents (twice 4 bits)", *counted)
+
+
+def _check_loss(name: str, loss: Loss) -> None:
+    if not math.isfinite(loss.squared):
+        raise ValueError(f"{name} is not finite: the checkpoint is broken")
+    if not loss.squared:
+        raise ValueError(f"{name} is zero throughout: the checkpoint is broken")
 
 
 def _check(name: str, tensor: Tensor) -> None:
@@ -255,18 +285,14 @@ def _layer(checkpoint: Checkpoint, backend: Backend, index: int) -> Made:
     maker.matrix(f"{attn}.kv_a_proj_with_mqa", "latents (twice 4 bits)", twice=True)
     maker.heads(f"{attn}.kv_b_proj", checkpoint.config)
     maker.matrix(f"{attn}.o_proj", "attention's output (twice 4 bits)", twice=True)
-    projections = ("gate_proj", "up_proj", "down_proj")
     if not text.is_moe_layer(index):
         twice = layout.dense_twice(text)
-        for name in projections:
-            maker.matrix(f"{mlp}.{name}", "dense layers" + twice * " (twice 4 bits)", twice=twice)
+        maker.swiglu(mlp, "dense layers" + twice * " (twice 4 bits)", twice=twice)
         return maker.tensors, maker.report
     for name in ("gate.weight", "gate.e_score_correction_bias"):
         maker.keep(f"{mlp}.{name}", torch.float32, "norms and routers (float32)")
-    for name in projections:
-        maker.matrix(f"{mlp}.shared_experts.{name}", "shared experts")
-        each = [f"{mlp}.experts.{e}.{name}" for e in range(text.n_routed_experts)]
-        maker.experts(each, f"{mlp}.experts.{name}", "experts")
+    maker.swiglu(f"{mlp}.shared_experts", "shared experts")
+    maker.swiglu(f"{mlp}.experts", "experts", text.n_routed_experts)
     return maker.tensors, maker.report
 
 
@@ -279,5 +305,5 @@ def _embeddings(checkpoint: Checkpoint, backend: Backend) -> Made:
 def _head(checkpoint: Checkpoint, backend: Backend) -> Made:
     maker = _Maker(checkpoint, backend)
     maker.keep(f"{store.DECODER}.norm.weight", torch.float32, "norms and routers (float32)")
-    maker.matrix("language_model.lm_head", "head (twice 4 bits)", twice=True)
+    maker.matrix("language_model.lm_head", "head (twice 4 bits)", twice=True, apart=True)
     return maker.tensors, maker.report

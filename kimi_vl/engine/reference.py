@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kimi_vl.engine import int4
-from kimi_vl.engine.int4 import BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss, likeliest
+from kimi_vl.engine.int4 import BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss, by_turns, likeliest
 from kimi_vl.engine.latents import read_rows, write_rows
 from kimi_vl.engine.pages import PAGE
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, Segment, SwiGLUWeights
@@ -110,11 +110,12 @@ def times(x: Tensor, matrix: Int4Matrix) -> Tensor:
 
 
 def one_of(stacked: SwiGLUWeights, index: int) -> SwiGLUWeights:
-    return SwiGLUWeights(stacked.gate[index], stacked.up[index], stacked.down[index])
+    return SwiGLUWeights(stacked.gate_up[index], stacked.down[index])
 
 
 def swiglu(x: Tensor, w: SwiGLUWeights) -> Tensor:
-    return times(F.silu(times(x, w.gate)) * times(x, w.up), w.down)
+    gate, up = by_turns(times(x, w.gate_up), w.down.columns)
+    return times(F.silu(gate) * up, w.down)
 
 
 def route(x: Tensor, w: RoutedWeights) -> tuple[Tensor, Tensor]:

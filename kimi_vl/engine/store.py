@@ -9,16 +9,19 @@
     report.json                        bytes and errors by kind of tensor, and how near answers are if that was checked
 
 A matrix NAME is stored as ``NAME.blocks`` and ``NAME.row_scale`` (see :mod:`kimi_vl.engine.int4`), the experts of a
-layer as one stack. ``kv_b_proj`` is cut into heads: ``.mix`` (its value rows), ``.key`` (its key rows, transposed) and
-``.upright`` (its key rows as they are). Where 4 bits hurt, ``NAME.rest`` is a second matrix that holds in 4 bits what
-the first left over, 8.5 bits a weight in all: for what every latent passes, the attention's output, embeddings, head,
-the picture side, and dense layers if they are a tenth of all layers or more. Norms, router and correction bias are
-float32 under their official names, what else the picture side has is bfloat16.
+layer as one stack. ``gate_up_proj`` has sixteen rows of ``gate_proj`` and sixteen of ``up_proj`` in turn. ``kv_b_proj``
+is cut into heads: ``.mix`` (its value rows), ``.key`` (its key rows, transposed) and ``.upright`` (its key rows as they
+are). Where 4 bits hurt, a second matrix, the rest, holds in 4 bits what the first left over, 8.5 bits a weight in all:
+for what every latent passes, the attention's output, embeddings, head, the picture side, and dense layers if they are
+a tenth of all layers or more. Then 16 rows of the rest lie behind the same 16 of the first (``blocks``
+[..., rows / 16, 2, columns / 128, 1088], ``row_scale`` [2, ..., rows]); only the head's, most of which is never read,
+are apart, as ``NAME.rest``. Norms, router and correction bias are float32 under their official names, what else the
+picture side has is bfloat16.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,7 +31,7 @@ from kimi_vl.checkpoint import place, read_json
 from kimi_vl.config import KimiVLConfig, TextConfig
 from kimi_vl.engine import layout
 from kimi_vl.engine.backend import Backend
-from kimi_vl.engine.int4 import Int4Matrix
+from kimi_vl.engine.int4 import BLOCK_ROWS, Int4Matrix
 from kimi_vl.engine.linear import QuantizedLinear
 from kimi_vl.engine.weight_file import WeightFile
 from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, SwiGLUWeights
@@ -91,7 +94,9 @@ def read_ends(folder: Path, config: KimiVLConfig) -> Ends:
         embed = file.matrix(f"{DECODER}.embed_tokens", *size, twice=True)
     with WeightFile(folder / layout.HEAD) as file:
         norm = file.floats(f"{DECODER}.norm.weight", text.hidden_size)
-        return Ends(embed, norm, head=file.matrix("language_model.lm_head", *size, twice=True))
+        head = file.matrix("language_model.lm_head", *size)
+        rest = file.matrix("language_model.lm_head.rest", *size)
+        return Ends(embed, norm, replace(head, rest=rest))
 
 
 def read_vision(folder: Path, config: KimiVLConfig, backend: Backend) -> tuple[MoonViT, KimiVLMultiModalProjector]:
@@ -140,9 +145,9 @@ def _feed_forward(file: WeightFile, prefix: str, text: TextConfig, index: int) -
     width, inner, experts = text.hidden_size, text.moe_intermediate_size, text.n_routed_experts
 
     def swiglu(name: str, size: int, *stack: int, twice: bool = False) -> SwiGLUWeights:
+        in_turn = 2 * -(-size // BLOCK_ROWS) * BLOCK_ROWS
         return SwiGLUWeights(
-            gate=file.matrix(f"{name}.gate_proj", size, width, *stack, twice=twice),
-            up=file.matrix(f"{name}.up_proj", size, width, *stack, twice=twice),
+            gate_up=file.matrix(f"{name}.gate_up_proj", in_turn, width, *stack, twice=twice),
             down=file.matrix(f"{name}.down_proj", width, size, *stack, twice=twice),
         )
 

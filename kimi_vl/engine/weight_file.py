@@ -10,6 +10,7 @@ import json
 import mmap
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -73,12 +74,15 @@ class WeightFile:
     def matrix(self, name: str, rows: int, columns: int, *stack: int, twice: bool = False) -> Int4Matrix:
         """``twice`` is one with a rest."""
         r, c = -(-rows // BLOCK_ROWS), -(-columns // BLOCK_COLUMNS)
-        blocks = self.take(f"{name}.blocks", torch.uint8, *stack, r, c, BLOCK_BYTES)
-        row_scale = self.take(f"{name}.row_scale", torch.float32, *stack, r * BLOCK_ROWS)
-        if not row_scale.any() and not name.endswith(".rest"):  # nothing may be left over
+        halves = (2,) if twice else ()
+        blocks = self.take(f"{name}.blocks", torch.uint8, *stack, r, *halves, c, BLOCK_BYTES)
+        row_scale = self.take(f"{name}.row_scale", torch.float32, *halves, *stack, r * BLOCK_ROWS)
+        if not (row_scale[0] if twice else row_scale).any() and not name.endswith(".rest"):  # nothing may be left over
             raise ValueError(f"{self._path}: {name} is zero throughout: the file is broken, quantise again")
-        rest = self.matrix(f"{name}.rest", rows, columns, *stack) if twice else None
-        return Int4Matrix(blocks, row_scale, rows, columns, rest)
+        if not twice:
+            return Int4Matrix(blocks, row_scale, rows, columns)
+        first, rest = (Int4Matrix(blocks.select(-3, i), row_scale[i], rows, columns) for i in (0, 1))
+        return replace(first, rest=rest)
 
 
 def _bring(whole: mmap.mmap) -> None:
@@ -87,8 +91,9 @@ def _bring(whole: mmap.mmap) -> None:
     Pages that are met for the first time while a step runs cost it a third of its time and more.
     """
     if sys.platform == "linux":
-        with suppress(OSError):
-            whole.madvise(_MADV_POPULATE_READ)
+        for advice in (mmap.MADV_HUGEPAGE, _MADV_POPULATE_READ):
+            with suppress(OSError):
+                whole.madvise(advice)
 
 
 def _tensor(data: Tensor, dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> Tensor:

@@ -56,8 +56,7 @@ class LatentAttentionWeights:
 class SwiGLUWeights:
     """One feed-forward network, or several of one size stacked."""
 
-    gate: Int4Matrix  # [inner, D]
-    up: Int4Matrix  # [inner, D]
+    gate_up: Int4Matrix  # sixteen rows of gate, sixteen of up in turn: [2 · padded inner, D]
     down: Int4Matrix  # [D, inner]
 
 

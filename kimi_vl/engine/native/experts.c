@@ -7,8 +7,8 @@
 
 // Tokens of which one thread holds gate and up at a time.
 #define TILE 32
-// Rows of 16 of the output that a thread takes at a time.
-#define FALL 4
+// Of the rows of 16 of the output, each thread takes about so many pieces, one at a time.
+#define FALLS 4
 
 typedef struct {
     pool *p;
@@ -31,14 +31,14 @@ typedef struct {
     int8_rows inner;      // [places]
     int8_rows shared_inner;
     float *sum; // [tokens, hidden padded]
-    float *tile; // [threads, 2, TILE, 128]
+    float *tile; // [threads, TILE, 256]
 } ff_job;
 
 static void layout(ff_job *j, room *r) {
     const feed_forward *f = j->f;
     int64_t places = j->tokens * f->chosen, threads = pool_threads(j->p);
     j->normed = take(r, j->tokens * f->hidden * (int64_t)sizeof(float));
-    j->input = take_int8_rows(r, j->tokens, f->shared.gate.columns);
+    j->input = take_int8_rows(r, j->tokens, f->shared.gate_up.columns);
     j->shared_inner = take_int8_rows(r, j->tokens, f->shared.down.columns);
     j->sum = take(r, j->tokens * f->shared.down.rows * (int64_t)sizeof(float));
     j->tile = take(r, threads * 2 * TILE * COLUMNS * (int64_t)sizeof(float));
@@ -50,7 +50,7 @@ static void layout(ff_job *j, room *r) {
     j->called = take(r, f->experts * (int64_t)sizeof(int32_t));
     j->token = take(r, places * (int64_t)sizeof(int64_t));
     j->weight = take(r, places * (int64_t)sizeof(float));
-    j->gathered = take_int8_rows(r, places, f->one.gate.columns);
+    j->gathered = take_int8_rows(r, places, f->one.gate_up.columns);
     j->inner = take_int8_rows(r, places, f->one.down.columns);
 }
 
@@ -137,7 +137,7 @@ static void group(ff_job *j) {
 // ---- experts -----------------------------------------------------------------------------------------------------
 
 static swiglu expert(const feed_forward *f, int32_t e) {
-    return (swiglu){int4_behind(f->one.gate, e), int4_behind(f->one.up, e), int4_behind(f->one.down, e)};
+    return (swiglu){int4_behind(f->one.gate_up, e), int4_behind(f->one.down, e)};
 }
 
 // Those of the rows of all places that belong to expert e.
@@ -145,25 +145,24 @@ static int8_rows places_of(const ff_job *j, int8_rows of, int32_t e) {
     return int8_part(of, j->offset[e], j->offset[e + 1] - j->offset[e]);
 }
 
-// inner = silu(gate(x)) · up(x): columns 128 · piece to 128 · piece + 127.
-static void rise(const swiglu *s, int64_t piece, const int8_rows *x, int8_rows inner, float *tile) {
-    float *gate = tile, *up = tile + TILE * COLUMNS;
-    int64_t first = piece * COLUMNS / ROWS, rows = s->gate.rows / ROWS - first;
-    rows = rows < COLUMNS / ROWS ? rows : COLUMNS / ROWS;
+// inner = silu(gate(x)) · up(x): columns 128 · piece to 128 · piece + 127. `next` is where the weights of a thread's
+// next piece may lie.
+static void rise(const swiglu *s, int64_t piece, const int8_rows *x, int8_rows inner, const uint8_t *next, float *tile) {
+    int64_t first = piece * (2 * COLUMNS / ROWS), rows = s->gate_up.rows / ROWS - first;
+    rows = rows < 2 * COLUMNS / ROWS ? rows : 2 * COLUMNS / ROWS;
     // behind the last row all is 0
-    if (rows < COLUMNS / ROWS) memset(tile, 0, sizeof(float) * 2 * TILE * COLUMNS);
+    if (rows < 2 * COLUMNS / ROWS) memset(tile, 0, sizeof(float) * 2 * TILE * COLUMNS);
     for (int64_t from = 0; from < x->tokens; from += TILE) {
         int64_t some = x->tokens - from < TILE ? x->tokens - from : TILE;
-        for (int64_t b = 0; b < rows; b++) {
-            const uint8_t *beside = int4_rows_at(&s->up, first + b);
-            const uint8_t *below = b + 1 < rows ? int4_rows_at(&s->gate, first + b + 1) : NULL;
-            int4_times_int8(&s->gate, first + b, x, from, some, beside, gate + b * ROWS, COLUMNS);
-            int4_times_int8(&s->up, first + b, x, from, some, below, up + b * ROWS, COLUMNS);
-        }
+        for (int64_t b = 0; b < rows; b++)
+            int4_times_int8(&s->gate_up, first + b, x, from, some, b + 1 < rows ? NULL : next, tile + b * ROWS,
+                            2 * COLUMNS);
         for (int64_t m = 0; m < some; m++) {
             float product[COLUMNS];
-            for (int i = 0; i < COLUMNS; i += LANES)
-                store(product + i, silu(load(gate + m * COLUMNS + i)) * load(up + m * COLUMNS + i));
+            for (int i = 0; i < COLUMNS; i += LANES) {
+                const float *gate = tile + m * 2 * COLUMNS + i / ROWS * 2 * ROWS + i % ROWS;
+                store(product + i, silu(load(gate)) * load(gate + ROWS));
+            }
             int8_quantize_block(product, inner, from + m, piece);
         }
     }
@@ -213,6 +212,44 @@ static void route(ff_job *j, share tokens, int thread, int threads) {
     pool_barrier(j->p);
 }
 
+// The n-th piece of all that rises: first of the shared expert, then of each of those that have places.
+typedef struct {
+    int32_t expert; // -1 is the shared one
+    int64_t piece;
+} riser;
+
+static int64_t rises(const ff_job *j) {
+    int64_t of_one = j->f->experts ? j->f->one.down.columns / COLUMNS : 0;
+    return j->f->shared.down.columns / COLUMNS + j->calls * of_one;
+}
+
+static riser riser_at(const ff_job *j, int64_t n) {
+    int64_t of_shared = j->f->shared.down.columns / COLUMNS;
+    if (n < of_shared) return (riser){-1, n};
+    int64_t of_one = j->f->one.down.columns / COLUMNS;
+    return (riser){j->called[(n - of_shared) / of_one], (n - of_shared) % of_one};
+}
+
+static const uint8_t *riser_weights(const ff_job *j, int64_t n) {
+    if (n >= rises(j)) return NULL;
+    riser r = riser_at(j, n);
+    swiglu s = r.expert < 0 ? j->f->shared : expert(j->f, r.expert);
+    return int4_rows_at(&s.gate_up, r.piece * (2 * COLUMNS / ROWS));
+}
+
+static void rise_piece(ff_job *j, int64_t n, int threads, float *tile) {
+    riser r = riser_at(j, n);
+    // as long as threads are equally fast, each goes on where the others' pieces end
+    const uint8_t *next = riser_weights(j, n + threads);
+    if (r.expert < 0) {
+        rise(&j->f->shared, r.piece, &j->input, j->shared_inner, next, tile);
+        return;
+    }
+    swiglu s = expert(j->f, r.expert);
+    int8_rows x = places_of(j, j->gathered, r.expert);
+    rise(&s, r.piece, &x, places_of(j, j->inner, r.expert), next, tile);
+}
+
 static void work(void *context, int thread, int threads) {
     ff_job *j = context;
     const feed_forward *f = j->f;
@@ -226,22 +263,12 @@ static void work(void *context, int thread, int threads) {
     pool_barrier(j->p);
     if (f->experts) route(j, tokens, thread, threads);
 
-    int64_t of_shared = f->shared.down.columns / COLUMNS, of_one = f->experts ? f->one.down.columns / COLUMNS : 1;
-    for (int64_t n; (n = next_piece(&j->risen)) < of_shared + j->calls * of_one;) {
-        if (n < of_shared) {
-            rise(&f->shared, n, &j->input, j->shared_inner, tile);
-            continue;
-        }
-        int32_t e = j->called[(n - of_shared) / of_one];
-        swiglu s = expert(f, e);
-        int8_rows x = places_of(j, j->gathered, e);
-        rise(&s, (n - of_shared) % of_one, &x, places_of(j, j->inner, e), tile);
-    }
+    for (int64_t n; (n = next_piece(&j->risen)) < rises(j);) rise_piece(j, n, threads, tile);
     pool_barrier(j->p);
 
-    int64_t stride = f->shared.down.rows, rows = stride / ROWS;
-    for (int64_t n; (n = next_piece(&j->fallen)) * FALL < rows;) {
-        share mine = {n * FALL, (n + 1) * FALL < rows ? (n + 1) * FALL : rows};
+    int64_t stride = f->shared.down.rows, rows = stride / ROWS, fall_rows = (rows + FALLS * threads - 1) / (FALLS * threads);
+    for (int64_t n; (n = next_piece(&j->fallen)) * fall_rows < rows;) {
+        share mine = {n * fall_rows, (n + 1) * fall_rows < rows ? (n + 1) * fall_rows : rows};
         int64_t first = mine.from * ROWS, end = mine.to * ROWS;
         for (int64_t m = 0; m < j->tokens; m++)
             memset(j->sum + m * stride + first, 0, sizeof(float) * (size_t)(end - first));

@@ -9,7 +9,8 @@
 #include "int4.h"
 
 typedef struct {
-    int4_matrix gate, up, down; // [inner, hidden], [inner, hidden], [hidden, inner]
+    int4_matrix gate_up; // [2 · inner padded to 16, hidden], sixteen rows of gate and sixteen of up in turn
+    int4_matrix down;    // [hidden, inner]
 } swiglu;
 
 typedef struct {

@@ -110,7 +110,7 @@ void rms_norm_row(const float *x, const float *weight, int64_t count, float eps,
 }
 
 // Blocks that are fetched before they are needed.
-#define AHEAD 4
+#define AHEAD 8
 
 INLINE void fetch(const uint8_t *line) { __builtin_prefetch(line, 0, 3); }
 
@@ -292,10 +292,10 @@ static void times_some(int64_t tokens, const uint8_t *at, int64_t blocks, const 
 
 void int4_times_int8(const int4_matrix *w, int64_t block_row, const int8_rows *x, int64_t first, int64_t tokens,
                      const uint8_t *next, float *y, int64_t stride) {
-    int64_t blocks = w->columns / COLUMNS, size = blocks * BLOCK_BYTES;
-    const uint8_t *at = w->blocks + block_row * size, *rest = w->rest ? w->rest + block_row * size : NULL;
+    int64_t blocks = w->columns / COLUMNS;
+    const uint8_t *at = int4_rows_at(w, block_row), *rest = w->rest ? w->rest + block_row * w->stride : NULL;
     float out[TOGETHER][ROWS], more[TOGETHER][ROWS];
-    if (!next) next = at + size;
+    if (!next) next = at + w->stride;
     for (int64_t m = 0, some; m < tokens; m += some) {
         some = tile_at(x->tokens, first + m);
         times_some(some, at, blocks, x, first + m, rest ? rest : next, out);
@@ -310,11 +310,11 @@ void int4_times_int8(const int4_matrix *w, int64_t block_row, const int8_rows *x
 }
 
 int4_matrix int4_behind(int4_matrix w, int64_t n) {
-    int64_t blocks = n * (w.rows / ROWS) * (w.columns / COLUMNS) * BLOCK_BYTES;
-    w.blocks += blocks;
+    int64_t bytes = n * (w.rows / ROWS) * w.stride;
+    w.blocks += bytes;
     w.row_scale += n * w.rows;
     if (w.rest) {
-        w.rest += blocks;
+        w.rest += bytes;
         w.rest_scale += n * w.rows;
     }
     return w;
@@ -450,7 +450,7 @@ static void numbers_work(void *context, int thread, int threads) {
     share mine = share_of(j->w->rows / ROWS, thread, threads);
     for (int64_t b = mine.from; b < mine.to; b++)
         for (int64_t c = 0; c < blocks; c++) {
-            int64_t skipped = (b * blocks + c) * BLOCK_BYTES, first = c * COLUMNS;
+            int64_t skipped = b * j->w->stride + c * BLOCK_BYTES, first = c * COLUMNS;
             int64_t some = j->columns - first < COLUMNS ? j->columns - first : COLUMNS;
             float block[ROWS][COLUMNS] = {0};
             add_block(j->w->blocks + skipped, j->w->row_scale + b * ROWS, block);

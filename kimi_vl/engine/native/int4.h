@@ -8,7 +8,8 @@
 //
 //     weight = (q - 8) · scale · row_scale
 //
-// Blocks of one 16 rows lie side by side. Rows are padded to 16 and columns to 128 with weights of 0.
+// Blocks of one 16 rows lie side by side, and `stride` bytes behind where they begin the next 16 rows do. Rows are
+// padded to 16 and columns to 128 with weights of 0.
 
 #ifndef KIMI_INT4_H
 #define KIMI_INT4_H
@@ -31,6 +32,7 @@ typedef struct {
     const uint8_t *rest;    // blocks of the second, or NULL
     const float *rest_scale;
     int64_t rows, columns; // padded
+    int64_t stride;        // of both
 } int4_matrix;
 
 // 8-bit activations of some tokens: x = q · scale of each 128 columns. Tokens that meet a weight together lie side by
@@ -67,13 +69,13 @@ void rms_norm_row(const float *x, const float *weight, int64_t count, float eps,
 // y[m][0 … 15] = the weights of 16 rows times x[first + m], for m = 0 … tokens - 1; y has `stride` floats a token.
 // `first` is a multiple of TOGETHER, and so is `tokens` but at the end of x. The same bits whatever else is in x.
 // `next` is where the weights lie that are wanted after these, so that they are on their way by then; NULL means
-// right behind them.
+// those of the next rows.
 void int4_times_int8(const int4_matrix *w, int64_t block_row, const int8_rows *x, int64_t first, int64_t tokens,
                      const uint8_t *next, float *y, int64_t stride);
 
 // Where 16 rows begin.
 static inline const uint8_t *int4_rows_at(const int4_matrix *w, int64_t block_row) {
-    return w->blocks + block_row * (w->columns / COLUMNS) * BLOCK_BYTES;
+    return w->blocks + block_row * w->stride;
 }
 
 // The matrix `n` behind w, of the same size.
