@@ -20,7 +20,7 @@ from kimi_vl.engine.kernels import KINDS, NATIVE, Kernels
 from kimi_vl.engine.latents import empty_cache
 from kimi_vl.engine.pages import CacheDtype
 from kimi_vl.engine.reference import Reference
-from kimi_vl.engine.weights import LatentAttentionWeights, Segment
+from kimi_vl.engine.weights import DecoderWeights, Ends, LatentAttentionWeights, Segment
 from kimi_vl.model.rotary import rotate_pairs
 from tests.layers import Sizes, attention_weights, feed_forward_weights, matrix
 
@@ -294,7 +294,29 @@ def test_both_forms_give_the_same(native: Kernels) -> None:
     assert off_by(plain, absorbed) < 2e-2
 
 
-# --- pictures, threads -------------------------------------------------------------------------------------------
+# --- layers, pictures, threads -------------------------------------------------------------------------------------------
+
+
+@every_native
+def test_all_layers_are_one_after_the_other(native: Kernels) -> None:
+    """And a layer without experts is none of those whose choice is told."""
+    torch.manual_seed(0)
+    s, nobody = Sizes(), torch.empty(0)
+    layers = [(attention_weights(s), feed_forward_weights(sizes)) for sizes in (replace(s, experts=0), s, s)]
+    decoder = DecoderWeights(layers, Ends(matrix(1, 1), nobody, matrix(1, 1)))
+    x = torch.randn(90, 256)
+    segments = [Segment((2,), 0, 10, False), Segment((0, 1), 0, 80, True)]
+    for by, tolerance in ((native, 0.0), (REFERENCE, 2e-2)):
+        found, caches = x.clone(), empty_cache(3 * 3, s.rank, s.rope, "bfloat16").unflatten(0, (3, 3))
+        chosen = by.layers(found, decoder, segments, caches)
+        wanted, one_by_one, told = x.clone(), torch.zeros_like(caches), []
+        for (attention, feed_forward), cache in zip(layers, one_by_one, strict=True):
+            native.latent_attention(wanted, attention, segments, cache)
+            told.append(native.feed_forward(wanted, feed_forward))
+        assert chosen is not None and chosen.shape == (2, 90, s.chosen) and told[0] is None
+        assert off_by(found, wanted) <= tolerance and off_by(caches.float(), one_by_one.float()) <= tolerance
+        if by is native:
+            assert all(torch.equal(a, b) for a, b in zip(chosen, told[1:], strict=True) if b is not None)
 
 
 @every_native

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from kimi_vl.engine.backend import backend
 from kimi_vl.engine.layout import EMBEDDINGS
 from kimi_vl.engine.model import EngineModel
-from kimi_vl.engine.weights import FeedForwardWeights, Segment
+from kimi_vl.engine.weights import Segment
 
 _KIMI_VL = (sys.executable, "-m", "kimi_vl.cli")
 _SPREAD = 500.0  # random_gguf.py draws embeddings as much larger than other weights
@@ -64,17 +64,11 @@ def bench(folder: Path, arguments: Sequence[str]) -> list[Figure]:
 def busiest_experts(folder: Path, threads: int) -> list[float]:
     """The most of 512 random tokens that an expert of a layer is given, over the mean; a number for each layer."""
     model = EngineModel.from_folder(folder, backend(threads))
-    loads: list[float] = []
-    inner = model.backend.feed_forward
-
-    def counting(x: torch.Tensor, weights: FeedForwardWeights) -> torch.Tensor | None:
-        chosen = inner(x, weights)
-        if chosen is not None and weights.routed is not None:
-            counts = torch.bincount(chosen.flatten().long(), minlength=len(weights.routed.bias)).float()
-            loads.append(float(counts.max() / counts.mean()))
-        return chosen
-
-    model.backend.feed_forward = counting  # type: ignore[method-assign]
     ids = torch.randint(model.config.text_config.bos_token_id, (512,), generator=torch.Generator().manual_seed(0))
-    model.run(model.embed(ids), [Segment(tuple(range(8)), 0, 512, is_prompt=True)], model.new_cache(8))
-    return loads
+    segments = [Segment(tuple(range(8)), 0, 512, is_prompt=True)]
+    chosen = model.backend.layers(model.embed(ids).clone(), model.decoder, segments, model.new_cache(8))
+    assert chosen is not None
+    counts = [
+        torch.bincount(of_layer.flatten(), minlength=model.config.text_config.n_routed_experts) for of_layer in chosen
+    ]
+    return [float(count.max() / count.float().mean()) for count in counts]

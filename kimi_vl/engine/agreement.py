@@ -28,7 +28,7 @@ from kimi_vl.engine.int4 import Int4Matrix
 from kimi_vl.engine.model import EngineModel
 from kimi_vl.engine.pages import PAGE
 from kimi_vl.engine.streamed import StreamedModel
-from kimi_vl.engine.weights import Segment
+from kimi_vl.engine.weights import DecoderWeights, Ends, Segment
 from kimi_vl.model.projector import KimiVLMultiModalProjector
 from kimi_vl.model.vision import MoonViT
 from kimi_vl.processor import KimiVLProcessor
@@ -171,13 +171,13 @@ def _engine_states(
     with torch.device("meta"):
         no_pictures = MoonViT(config.vision_config), KimiVLMultiModalProjector(config)
     ends = store.read_ends(folder, config)
-    without_layers = EngineModel(config, store.DecoderWeights([], ends), *no_pictures, backend)
+    without_layers = EngineModel(config, DecoderWeights([], ends), *no_pictures, backend)
     x = without_layers.embed(ids).clone()
     if features:
         x[of_pictures] = torch.cat(features)
     steps = _steps([len(prompt.ids) for prompt in prompts])
     for index in range(config.text_config.num_hidden_layers):
-        one = store.DecoderWeights([store.read_layer(folder, config, index)], ends)
+        one = DecoderWeights([store.read_layer(folder, config, index)], ends)
         model = EngineModel(config, one, *no_pictures, backend)
         cache = model.new_cache(sum(len(segment.pages) for segment in steps if segment.start == 0))[:1]
         parts = x.split([segment.tokens for segment in steps])
@@ -191,7 +191,7 @@ def _engine_features(folder: Path, original: Checkpoint, prompts: Sequence[Promp
     if not with_pictures:
         return []
     nothing = Int4Matrix(torch.empty(0), torch.empty(0), 0, 0)
-    no_decoder = store.DecoderWeights([], store.Ends(nothing, torch.empty(0), nothing))
+    no_decoder = DecoderWeights([], Ends(nothing, torch.empty(0), nothing))
     model = EngineModel(original.config, no_decoder, *store.read_vision(folder, original.config, backend), backend)
     features = []
     for prompt in with_pictures:

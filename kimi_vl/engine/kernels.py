@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kimi_vl.engine.int4 import BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss, likeliest
 from kimi_vl.engine.pages import PAGE, row_bytes
-from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, Segment, SwiGLUWeights
+from kimi_vl.engine.weights import DecoderWeights, FeedForwardWeights, LatentAttentionWeights, Segment, SwiGLUWeights
 
 NATIVE = Path(__file__).parent / "native"
 # Best first.
@@ -70,6 +70,10 @@ class _LatentAttention(ctypes.Structure):
     )
 
 
+class _Layer(ctypes.Structure):
+    _fields_ = (("attention", _LatentAttention), ("feed_forward", _FeedForward))
+
+
 class _Segment(ctypes.Structure):
     _fields_ = (
         ("pages", ctypes.c_void_p),
@@ -96,9 +100,8 @@ class Kernels:
         self._number = torch.bfloat16 if kind == "avx512" else torch.float32
         self._library = library
         self._pool = ctypes.c_void_p(library.pool_start(threads))
-        # Layers as the library takes them, made once.
-        self._feed_forwards: WeakKeyDictionary[FeedForwardWeights, _FeedForward] = WeakKeyDictionary()
-        self._attentions: WeakKeyDictionary[LatentAttentionWeights, _LatentAttention] = WeakKeyDictionary()
+        # As the library takes them, made once.
+        self._decoders: WeakKeyDictionary[DecoderWeights, ctypes.Array[_Layer]] = WeakKeyDictionary()
 
     def encode(self, weights: Tensor) -> tuple[Int4Matrix, Loss]:
         """A matrix [rows, columns] to 4 bits; see :func:`kimi_vl.engine.int4.encode`."""
@@ -182,13 +185,12 @@ class Kernels:
         """Adds the feed-forward half of a layer to x [T, D]. Returns whom each token chose: [T, k] int32, ascending."""
         tokens = len(x)
         _check(x, torch.float32, tokens, weights.norm.shape[0])
-        argument = self._feed_forwards.get(weights)
-        if argument is None:
-            argument = self._feed_forwards[weights] = _feed_forward(weights)
         chosen = None
         if weights.routed is not None:
             chosen = torch.empty(tokens, weights.routed.chosen, dtype=torch.int32)
-        self._library.feed_forward_run(self._pool, ctypes.byref(argument), _at(x), ctypes.c_int64(tokens), _at(chosen))
+        self._library.feed_forward_run(
+            self._pool, ctypes.byref(_feed_forward(weights)), _at(x), ctypes.c_int64(tokens), _at(chosen), None
+        )
         return chosen
 
     def latent_attention(
@@ -199,30 +201,46 @@ class Kernels:
         ``cache`` is [pages, 64, rank + rope] bfloat16, or int8 with the scales behind each row
         (:func:`kimi_vl.engine.pages.row_bytes`). The segments follow one another in ``x``, prompts last.
         """
-        tokens = sum(s.tokens for s in segments)
-        _check(x, torch.float32, tokens, weights.norm.shape[0])
-        eight = cache.dtype == torch.int8
-        row = row_bytes(weights.rank, weights.rope, "int8") if eight else weights.rank + weights.rope
-        _check(cache, torch.int8 if eight else torch.bfloat16, cache.shape[0], PAGE, row)
-        tables = [torch.tensor(s.pages, dtype=torch.int32) for s in segments]
-        listed = (_Segment * len(segments))(
-            *(
-                _Segment(table.data_ptr(), s.tokens, s.start, s.is_prompt)
-                for table, s in zip(tables, segments, strict=True)
-            )
-        )
-        argument = self._attentions.get(weights)
-        if argument is None:
-            argument = self._attentions[weights] = _latent_attention(weights)
+        _check_step(x, weights, segments, cache[None])
+        _tables, listed = _segments(segments)
         self._library.latent_attention_run(
             self._pool,
-            ctypes.byref(argument),
+            ctypes.byref(_latent_attention(weights)),
             _at(x),
             listed,
             ctypes.c_int32(len(segments)),
             _at(cache),
-            ctypes.c_int32(eight),
+            ctypes.c_int32(cache.dtype == torch.int8),
+            None,
         )
+
+    def layers(self, x: Tensor, decoder: DecoderWeights, segments: Sequence[Segment], cache: Tensor) -> Tensor | None:
+        """Both halves of all layers over x [T, D]; ``cache`` is [layers, pages, …].
+
+        Returns whom each token chose: [layers that have experts, T, k] int32, ascending.
+        """
+        assert len(cache) == len(decoder.layers)
+        _check_step(x, decoder.layers[0][0], segments, cache)
+        argument = self._decoders.get(decoder)
+        if argument is None:
+            made = (_Layer(_latent_attention(a), _feed_forward(f)) for a, f in decoder.layers)
+            argument = self._decoders[decoder] = (_Layer * len(decoder.layers))(*made)
+        routed = [f.routed for _, f in decoder.layers if f.routed is not None]
+        chosen = torch.empty(len(routed), len(x), routed[0].chosen, dtype=torch.int32) if routed else None
+        _tables, listed = _segments(segments)
+        self._library.decoder_run(
+            self._pool,
+            argument,
+            ctypes.c_int32(len(argument)),
+            _at(x),
+            listed,
+            ctypes.c_int32(len(segments)),
+            _at(cache),
+            ctypes.c_int64(cache.stride(0) * cache.element_size()),
+            ctypes.c_int32(cache.dtype == torch.int8),
+            _at(chosen),
+        )
+        return chosen
 
     def picture_attention(self, qkv: Tensor, angles: Tensor) -> Tensor:
         """Attention of a picture's patches, qkv [L, 3, H, dim] → [L, H, dim]; ``angles`` [L, dim / 2] turn q and k."""
@@ -246,6 +264,23 @@ class Kernels:
 
 def _check(x: Tensor, dtype: torch.dtype, *shape: int) -> None:
     assert x.dtype == dtype and tuple(x.shape) == shape and x.is_contiguous() and x.device.type == "cpu"
+
+
+def _check_step(x: Tensor, weights: LatentAttentionWeights, segments: Sequence[Segment], cache: Tensor) -> None:
+    """``cache`` is [layers, pages, …]."""
+    _check(x, torch.float32, sum(s.tokens for s in segments), weights.norm.shape[0])
+    eight = cache.dtype == torch.int8
+    row = row_bytes(weights.rank, weights.rope, "int8") if eight else weights.rank + weights.rope
+    _check(cache, torch.int8 if eight else torch.bfloat16, *cache.shape[:2], PAGE, row)
+
+
+def _segments(segments: Sequence[Segment]) -> tuple[list[Tensor], ctypes.Array[_Segment]]:
+    """Pages of each, which must be kept as long as the segments are used."""
+    tables = [torch.tensor(s.pages, dtype=torch.int32) for s in segments]
+    listed = (
+        _Segment(table.data_ptr(), s.tokens, s.start, s.is_prompt) for table, s in zip(tables, segments, strict=True)
+    )
+    return tables, (_Segment * len(segments))(*listed)
 
 
 def _at(x: Tensor | None) -> ctypes.c_void_p:

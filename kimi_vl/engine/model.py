@@ -26,7 +26,7 @@ from kimi_vl.engine.linear import QuantizedLinear
 from kimi_vl.engine.pages import CacheDtype
 from kimi_vl.engine.plan import PATCHES_AT_ONCE
 from kimi_vl.engine.threads import torch_threads
-from kimi_vl.engine.weights import Segment
+from kimi_vl.engine.weights import DecoderWeights, Segment
 from kimi_vl.model.projector import KimiVLMultiModalProjector
 from kimi_vl.model.vision import MoonViT, MoonVitEncoderLayer, merge_patches, rotary_angles
 
@@ -40,7 +40,7 @@ class EngineModel:
     def __init__(
         self,
         config: KimiVLConfig,
-        decoder: store.DecoderWeights,
+        decoder: DecoderWeights,
         tower: MoonViT,
         projector: KimiVLMultiModalProjector,
         backend: Backend,
@@ -94,9 +94,7 @@ class EngineModel:
     def run(self, x: Tensor, segments: Sequence[Segment], cache: Tensor) -> Tensor:
         """The tokens of a step [T, D] float32 through all layers; they join the cache. Returns x after the last."""
         x = x.clone()
-        for of_layer, (attention, feed_forward) in zip(cache, self.decoder.layers, strict=True):
-            self.backend.latent_attention(x, attention, segments, of_layer)
-            self.backend.feed_forward(x, feed_forward)
+        self.backend.layers(x, self.decoder, segments, cache)
         return x
 
     @torch.inference_mode()

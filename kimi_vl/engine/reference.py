@@ -17,7 +17,14 @@ from kimi_vl.engine import int4
 from kimi_vl.engine.int4 import BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss, by_turns, likeliest
 from kimi_vl.engine.latents import read_rows, write_rows
 from kimi_vl.engine.pages import PAGE
-from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, Segment, SwiGLUWeights
+from kimi_vl.engine.weights import (
+    DecoderWeights,
+    FeedForwardWeights,
+    LatentAttentionWeights,
+    RoutedWeights,
+    Segment,
+    SwiGLUWeights,
+)
 from kimi_vl.model.rotary import rotate_pairs
 from kimi_vl.model.segments import segment_attention
 
@@ -97,6 +104,14 @@ class Reference:
             form = plain if s.is_prompt else absorbed
             attended[here] = form(q[here, :, : w.nope], q_rope[here], known, hidden, w)
         x += times(attended.flatten(1), w.o)
+
+    def layers(self, x: Tensor, decoder: DecoderWeights, segments: Sequence[Segment], cache: Tensor) -> Tensor | None:
+        chosen = []
+        for of_layer, (attention, feed_forward) in zip(cache, decoder.layers, strict=True):
+            self.latent_attention(x, attention, segments, of_layer)
+            chosen.append(self.feed_forward(x, feed_forward))
+        routed = [c for c in chosen if c is not None]
+        return torch.stack(routed) if routed else None
 
     def picture_attention(self, qkv: Tensor, angles: Tensor) -> Tensor:
         q, k, v = qkv.unbind(1)

@@ -21,20 +21,28 @@ picture side has is bfloat16.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kimi_vl.checkpoint import place, read_json
 from kimi_vl.config import KimiVLConfig, TextConfig
 from kimi_vl.engine import layout
 from kimi_vl.engine.backend import Backend
-from kimi_vl.engine.int4 import BLOCK_ROWS, Int4Matrix
+from kimi_vl.engine.int4 import BLOCK_ROWS
 from kimi_vl.engine.linear import QuantizedLinear
 from kimi_vl.engine.weight_file import WeightFile
-from kimi_vl.engine.weights import FeedForwardWeights, LatentAttentionWeights, RoutedWeights, SwiGLUWeights
+from kimi_vl.engine.weights import (
+    DecoderWeights,
+    Ends,
+    FeedForwardWeights,
+    LatentAttentionWeights,
+    Layer,
+    RoutedWeights,
+    SwiGLUWeights,
+)
 from kimi_vl.model.attention import KV_A_LAYERNORM_EPS, rope_angles
 from kimi_vl.model.projector import KimiVLMultiModalProjector
 from kimi_vl.model.vision import MoonViT
@@ -48,26 +56,6 @@ def is_quantized(folder: Path) -> bool:
     Raises: ``ValueError`` if it is quantised in another way, or has no ``config.json``.
     """
     return layout.is_quantized(read_json(folder / "config.json"), folder)
-
-
-@dataclass(frozen=True, eq=False)
-class Ends:
-    """What stands before and behind the layers."""
-
-    embed: Int4Matrix  # [V, D]
-    norm: Tensor  # [D]
-    head: Int4Matrix  # [V, D]
-
-
-Layer = tuple[LatentAttentionWeights, FeedForwardWeights]
-
-
-@dataclass(frozen=True, eq=False)
-class DecoderWeights:
-    """The decoder in 4 bits."""
-
-    layers: list[Layer]
-    ends: Ends
 
 
 def read_decoder(folder: Path, config: KimiVLConfig) -> DecoderWeights:

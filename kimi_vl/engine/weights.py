@@ -1,4 +1,4 @@
-"""What one decoder layer is made of, in 4 bits: the nouns that the functions of this folder take.
+"""What the decoder is made of, in 4 bits: the nouns that the functions of this folder take.
 
 D is the model's width, H its heads, E its experts. All other tensors are float32.
 """
@@ -82,6 +82,26 @@ class FeedForwardWeights:
     eps: float
     shared: SwiGLUWeights  # in a dense layer, all of it
     routed: RoutedWeights | None
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """What stands before and behind the layers."""
+
+    embed: Int4Matrix  # [V, D]
+    norm: Tensor  # [D]
+    head: Int4Matrix  # [V, D]
+
+
+Layer = tuple[LatentAttentionWeights, FeedForwardWeights]
+
+
+@dataclass(frozen=True, eq=False)
+class DecoderWeights:
+    """The decoder in 4 bits."""
+
+    layers: list[Layer]
+    ends: Ends
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ INLINE words paired(floats even, floats odd) {
     return bf16_bits(even) | bf16_bits(odd) << 16;
 }
 
-void queries_fill(number *queries, const float *const query[QUERIES], float scale, int dim) {
-    for (int d = 0; d < dim; d += 2) {
+void queries_fill(number *queries, const float *const query[QUERIES], float scale, int from, int to) {
+    for (int d = from; d < to; d += 2) {
         floats even, odd;
         for (int l = 0; l < LANES; l++) {
             even[l] = query[l] ? query[l][d] * scale : 0;
@@ -50,6 +50,7 @@ INLINE void times(const attention *a, const int some, const number *rows, int64_
         __m512bh q = (__m512bh)_mm512_loadu_si512(a->queries + d * LANES);
 #pragma GCC unroll 16
         for (int t = 0; t < some; t++) sum[t] = _mm512_dpbf16_ps(sum[t], q, pair(rows + t * stride + d));
+        ahead_fetch(a->soon);
     }
 #pragma GCC unroll 16
     for (int t = 0; t < some; t++) out[t][0] = (floats)sum[t];
@@ -84,6 +85,7 @@ static void mix(attention *a, floats (*weights)[VECTORS], const floats *shrink, 
 #pragma GCC unroll 16
             for (int l = 0; l < LANES; l++)
                 sum[l] = _mm512_dpbf16_ps(sum[l], v, (__m512bh)_mm512_set1_epi32((int32_t)both[t][l]));
+            ahead_fetch(a->soon);
         }
 #pragma GCC unroll 16
         for (int l = 0; l < LANES; l++) _mm512_storeu_ps(a->out + l * a->value_dim + d, sum[l]);
@@ -92,25 +94,29 @@ static void mix(attention *a, floats (*weights)[VECTORS], const floats *shrink, 
 
 #else
 
-void queries_fill(number *queries, const float *const query[QUERIES], float scale, int dim) {
-    for (int i = 0; i < QUERIES; i++)
-        for (int d = 0; d < dim; d++) queries[d * QUERIES + i] = query[i] ? query[i][d] * scale : 0;
+void queries_fill(number *queries, const float *const query[QUERIES], float scale, int from, int to) {
+    for (int d = from; d < to; d++)
+        for (int i = 0; i < QUERIES; i++) queries[d * QUERIES + i] = query[i] ? query[i][d] * scale : 0;
 }
 
 // Numbers of queries that stay in the cache nearest to the core while all rows pass.
 #define NEAR 192
 
+// Of how many numbers or keys one comes with a line that is fetched.
+#define FETCH 4
+
 // As many sums as there are registers for.
-INLINE void times(const int some, const number *queries, const number *rows, int64_t stride, int from, int to,
+INLINE void times(const int some, const attention *a, const number *rows, int64_t stride, int from, int to,
                   floats (*out)[VECTORS]) {
     floats sum[6][VECTORS];
     for (int t = 0; t < some; t++)
         for (int v = 0; v < VECTORS; v++) sum[t][v] = from ? out[t][v] : (floats){0};
     for (int d = from; d < to; d++) {
         floats q[VECTORS];
-        for (int v = 0; v < VECTORS; v++) q[v] = load(queries + d * QUERIES + v * LANES);
+        for (int v = 0; v < VECTORS; v++) q[v] = load(a->queries + d * QUERIES + v * LANES);
         for (int t = 0; t < some; t++)
             for (int v = 0; v < VECTORS; v++) sum[t][v] += q[v] * rows[t * stride + d];
+        if (d % FETCH == 0) ahead_fetch(a->soon);
     }
     for (int t = 0; t < some; t++)
         for (int v = 0; v < VECTORS; v++) out[t][v] = sum[t][v];
@@ -119,15 +125,15 @@ INLINE void times(const int some, const number *queries, const number *rows, int
 static void scores_of(const attention *a, const number *rows, int64_t stride, int count, floats (*out)[VECTORS]) {
     for (int from = 0; from < a->dim; from += NEAR) {
         int to = from + NEAR < a->dim ? from + NEAR : a->dim, t = 0;
-        for (; t + 6 <= count; t += 6) times(6, a->queries, rows + t * stride, stride, from, to, out + t);
-        for (; t + 4 <= count; t += 4) times(4, a->queries, rows + t * stride, stride, from, to, out + t);
-        for (; t < count; t++) times(1, a->queries, rows + t * stride, stride, from, to, out + t);
+        for (; t + 6 <= count; t += 6) times(6, a, rows + t * stride, stride, from, to, out + t);
+        for (; t + 4 <= count; t += 4) times(4, a, rows + t * stride, stride, from, to, out + t);
+        for (; t < count; t++) times(1, a, rows + t * stride, stride, from, to, out + t);
     }
 }
 
 // out of four queries, `wide` vectors of it.
 INLINE void mix_some(const int wide, float *out, int64_t out_stride, const float *weights, const float *shrink,
-                     const number *value, int64_t stride, int keys) {
+                     const number *value, int64_t stride, int keys, ahead *soon) {
     floats sum[4][3];
     for (int i = 0; i < 4; i++)
         for (int v = 0; v < wide; v++) sum[i][v] = load(out + i * out_stride + v * LANES) * shrink[i];
@@ -136,6 +142,7 @@ INLINE void mix_some(const int wide, float *out, int64_t out_stride, const float
         for (int v = 0; v < wide; v++) x[v] = load(value + t * stride + v * LANES);
         for (int i = 0; i < 4; i++)
             for (int v = 0; v < wide; v++) sum[i][v] += x[v] * weights[t * QUERIES + i];
+        if (t % FETCH == 0) ahead_fetch(soon);
     }
     for (int i = 0; i < 4; i++)
         for (int v = 0; v < wide; v++) store(out + i * out_stride + v * LANES, sum[i][v]);
@@ -151,17 +158,17 @@ static void mix(attention *a, floats (*weights)[VECTORS], const floats *shrink, 
             float *out = a->out + i * a->value_dim + d;
             const float *weight = (const float *)weights + i, *less = (const float *)shrink + i;
             if (wide == 3)
-                mix_some(3, out, a->value_dim, weight, less, value + d, stride, keys);
+                mix_some(3, out, a->value_dim, weight, less, value + d, stride, keys, a->soon);
             else
-                mix_some(2, out, a->value_dim, weight, less, value + d, stride, keys);
+                mix_some(2, out, a->value_dim, weight, less, value + d, stride, keys, a->soon);
         }
     }
 }
 
 #endif
 
-attention attention_begin(const number *queries, int dim, int value_dim, float *out) {
-    attention a = {.queries = queries, .dim = dim, .value_dim = value_dim, .out = out};
+attention attention_begin(const number *queries, int dim, int value_dim, float *out, ahead *soon) {
+    attention a = {.queries = queries, .dim = dim, .value_dim = value_dim, .out = out, .soon = soon};
     memset(out, 0, sizeof(float) * QUERIES * (size_t)value_dim);
     for (int v = 0; v < VECTORS; v++) a.most[v] = splat(NOTHING);
     return a;

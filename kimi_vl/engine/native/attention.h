@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+#include "ahead.h"
 #include "simd.h"
 
 #define KEYS 64 // of one block at most
@@ -30,18 +31,19 @@ void to_numbers(number *to, const uint16_t *from, int count);
 // [dim, QUERIES], of which with bfloat16 two numbers of one query lie together.
 int64_t queries_bytes(int dim);
 
-// Numbers of each query, scaled; those of a query that is NULL are 0. `dim` is even.
-void queries_fill(number *queries, const float *const query[QUERIES], float scale, int dim);
+// Numbers `from` up to `to` of each query, scaled; those of a query that is NULL are 0. Both are even.
+void queries_fill(number *queries, const float *const query[QUERIES], float scale, int from, int to);
 
 typedef struct {
     const number *queries;
     int dim, value_dim;                 // even; a multiple of LANES, and at least 16
     floats most[VECTORS], sum[VECTORS]; // of each query
     float *out;                         // [QUERIES, value_dim], not yet divided by sum
+    ahead *soon;                        // fetched meanwhile
 } attention;
 
 // out is [QUERIES, value_dim].
-attention attention_begin(const number *queries, int dim, int value_dim, float *out);
+attention attention_begin(const number *queries, int dim, int value_dim, float *out, ahead *soon);
 
 // Adds at most 64 keys and values (rows `key_stride` and `value_stride` numbers apart). Query i sees the first
 // visible + i · step of them.

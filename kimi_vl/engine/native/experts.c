@@ -3,12 +3,15 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "latent.h"
 #include "simd.h"
 
 // Tokens of which one thread holds gate and up at a time.
 #define TILE 32
 // Of the rows of 16 of the output, each thread takes about so many pieces, one at a time.
 #define FALLS 4
+// Pieces of the shared expert that a thread fetches while others, or attention, keep it waiting.
+#define AHEAD_PIECES 8
 
 typedef struct {
     pool *p;
@@ -16,6 +19,7 @@ typedef struct {
     float *x;
     int64_t tokens;
     int32_t *told; // the caller's copy of the choice
+    const latent_attention *then;
 
     float *normed;        // [tokens, hidden]
     int8_rows input;      // of all tokens
@@ -192,24 +196,25 @@ static const uint8_t *fall_of(const ff_job *j, int64_t n, int64_t block_row) {
     return int4_rows_at(&down, block_row);
 }
 
-static void route(ff_job *j, share tokens, int thread, int threads) {
+static void route(ff_job *j, share tokens, ahead *soon, int thread, int threads) {
     const feed_forward *f = j->f;
     share experts = share_of(f->experts, thread, threads);
+    ahead_of(soon, 1);
     for (int64_t e = experts.from; e < experts.to; e++)
         for (int64_t m = 0; m < j->tokens; m++)
             j->logits[m * f->experts + e] = dot(f->router + e * f->hidden, j->normed + m * f->hidden, f->hidden);
-    pool_barrier(j->p);
+    pool_barrier(j->p, soon);
     for (int64_t m = tokens.from; m < tokens.to; m++)
         choose(f, j->logits + m * f->experts, j->choice + m * f->chosen, j->choice_weight + m * f->chosen);
-    pool_barrier(j->p);
+    pool_barrier(j->p, soon);
     if (thread == 0) group(j);
-    pool_barrier(j->p);
+    pool_barrier(j->p, soon);
     for (int64_t c = thread; c < j->calls; c += threads) {
         int8_rows mine = places_of(j, j->gathered, j->called[c]);
         for (int64_t m = 0; m < mine.tokens; m++)
             int8_copy_row(mine, m, j->input, j->token[j->offset[j->called[c]] + m]);
     }
-    pool_barrier(j->p);
+    pool_barrier(j->p, soon);
 }
 
 // The n-th piece of all that rises: first of the shared expert, then of each of those that have places.
@@ -250,25 +255,47 @@ static void rise_piece(ff_job *j, int64_t n, int threads, float *tile) {
     rise(&s, r.piece, &x, places_of(j, j->inner, r.expert), next, tile);
 }
 
+// The n-th piece of so many rows of all.
+static share piece_of(int64_t all, int64_t rows, int64_t n) {
+    int64_t end = (n + 1) * rows < all ? (n + 1) * rows : all;
+    return (share){n * rows < end ? n * rows : end, end};
+}
+
+void feed_forward_ahead(const feed_forward *f, int thread, int threads, ahead *soon) {
+    share experts = share_of(f->experts, thread, threads);
+    if (f->experts)
+        ahead_add(soon, (const uint8_t *)(f->router + experts.from * f->hidden),
+                  (experts.to - experts.from) * f->hidden * (int64_t)sizeof(float));
+    int64_t rows = f->shared.gate_up.rows / ROWS, piece = 2 * COLUMNS / ROWS;
+    for (int64_t n = thread; n * piece < rows && n < AHEAD_PIECES * threads; n += threads)
+        ahead_add_rows(soon, &f->shared.gate_up, piece_of(rows, piece, n));
+}
+
 static void work(void *context, int thread, int threads) {
     ff_job *j = context;
     const feed_forward *f = j->f;
     float *tile = j->tile + thread * 2 * TILE * COLUMNS;
 
     share tokens = share_of(j->tokens, thread, threads);
+    int64_t stride = f->shared.down.rows, rows = stride / ROWS, fall_rows = (rows + FALLS * threads - 1) / (FALLS * threads);
+    ahead soon = {0};
+    feed_forward_ahead(f, thread, threads, &soon);
     for (int64_t m = tokens.from; m < tokens.to; m++) {
         rms_norm_row(j->x + m * f->hidden, f->norm, f->hidden, f->eps, j->normed + m * f->hidden);
         int8_quantize_row(j->normed + m * f->hidden, f->hidden, j->input, m);
     }
-    pool_barrier(j->p);
-    if (f->experts) route(j, tokens, thread, threads);
+    pool_barrier(j->p, &soon);
+    if (f->experts) route(j, tokens, &soon, thread, threads);
 
     for (int64_t n; (n = next_piece(&j->risen)) < rises(j);) rise_piece(j, n, threads, tile);
-    pool_barrier(j->p);
+    soon = (ahead){0};
+    ahead_add_rows(&soon, &f->shared.down, piece_of(rows, fall_rows, thread));
+    pool_barrier(j->p, &soon);
 
-    int64_t stride = f->shared.down.rows, rows = stride / ROWS, fall_rows = (rows + FALLS * threads - 1) / (FALLS * threads);
+    soon = (ahead){0};
+    if (j->then) latent_attention_ahead(j->then, thread, threads, &soon);
     for (int64_t n; (n = next_piece(&j->fallen)) * fall_rows < rows;) {
-        share mine = {n * fall_rows, (n + 1) * fall_rows < rows ? (n + 1) * fall_rows : rows};
+        share mine = piece_of(rows, fall_rows, n);
         int64_t first = mine.from * ROWS, end = mine.to * ROWS;
         for (int64_t m = 0; m < j->tokens; m++)
             memset(j->sum + m * stride + first, 0, sizeof(float) * (size_t)(end - first));
@@ -284,10 +311,12 @@ static void work(void *context, int thread, int threads) {
         for (int64_t m = 0; m < j->tokens; m++)
             for (int64_t i = first; i < end; i++) j->x[m * f->hidden + i] += j->sum[m * stride + i];
     }
+    pool_barrier(j->p, &soon);
 }
 
-void feed_forward_run(pool *p, const feed_forward *f, float *x, int64_t tokens, int32_t *chosen) {
-    ff_job j = {.p = p, .f = f, .x = x, .tokens = tokens, .told = chosen};
+void feed_forward_run(pool *p, const feed_forward *f, float *x, int64_t tokens, int32_t *chosen,
+                      const latent_attention *then) {
+    ff_job j = {.p = p, .f = f, .x = x, .tokens = tokens, .told = chosen, .then = then};
     room r = {0};
     layout(&j, &r);
     r = (room){pool_room(p, r.used), 0};

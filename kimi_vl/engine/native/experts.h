@@ -8,6 +8,8 @@
 
 #include "int4.h"
 
+typedef struct latent_attention latent_attention; // see latent.h
+
 typedef struct {
     int4_matrix gate_up; // [2 · inner padded to 16, hidden], sixteen rows of gate and sixteen of up in turn
     int4_matrix down;    // [hidden, inner]
@@ -26,6 +28,11 @@ typedef struct {
 } feed_forward;
 
 // x [tokens, hidden] is read and replaced. chosen [tokens, chosen] gets the experts' numbers, ascending, unless NULL.
-void feed_forward_run(pool *p, const feed_forward *f, float *x, int64_t tokens, int32_t *chosen);
+// `then` is what runs after this, or NULL.
+void feed_forward_run(pool *p, const feed_forward *f, float *x, int64_t tokens, int32_t *chosen,
+                      const latent_attention *then);
+
+// What a thread reads first of a feed-forward half.
+void feed_forward_ahead(const feed_forward *f, int thread, int threads, ahead *soon);
 
 #endif

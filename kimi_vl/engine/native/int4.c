@@ -71,17 +71,19 @@ void int8_quantize_block(const float *x, int8_rows to, int64_t token, int64_t bl
     for (int g = 0; g < GROUPS; g++) start[g * t.width] = start_of(q + g * GROUP);
 }
 
-void int8_quantize_row(const float *x, int64_t count, int8_rows to, int64_t token) {
-    int64_t whole = count / COLUMNS, rest = count % COLUMNS;
-    for (int64_t b = 0; b < to.columns / COLUMNS; b++) {
-        if (b < whole) {
-            int8_quantize_block(x + b * COLUMNS, to, token, b);
-            continue;
-        }
-        float part[COLUMNS] = {0};
-        if (b == whole) memcpy(part, x + b * COLUMNS, sizeof(float) * (size_t)rest);
-        int8_quantize_block(part, to, token, b);
+void int8_quantize_part(const float *x, int64_t count, int8_rows to, int64_t token, int64_t block) {
+    int64_t some = count - block * COLUMNS;
+    if (some >= COLUMNS) {
+        int8_quantize_block(x + block * COLUMNS, to, token, block);
+        return;
     }
+    float part[COLUMNS] = {0};
+    if (some > 0) memcpy(part, x + block * COLUMNS, sizeof(float) * (size_t)some);
+    int8_quantize_block(part, to, token, block);
+}
+
+void int8_quantize_row(const float *x, int64_t count, int8_rows to, int64_t token) {
+    for (int64_t b = 0; b < to.columns / COLUMNS; b++) int8_quantize_part(x, count, to, token, b);
 }
 
 void int8_copy_row(int8_rows to, int64_t token, int8_rows from, int64_t of) {
@@ -347,7 +349,7 @@ static void take_input(input *i, room *r, int64_t columns) {
 }
 
 // Each token as a row of x8, or alone.
-static void quantize_input(input *i, int alone, int thread, int threads) {
+static void quantize_input(input *i, int alone, ahead *soon, int thread, int threads) {
     share mine = share_of(i->tokens, thread, threads);
     float *normed = i->normed + thread * i->count;
     for (int64_t m = mine.from; m < mine.to; m++) {
@@ -361,7 +363,7 @@ static void quantize_input(input *i, int alone, int thread, int threads) {
         else
             int8_quantize_row(x, i->count, i->x8, m);
     }
-    pool_barrier(i->p);
+    pool_barrier(i->p, soon);
 }
 
 typedef struct {
@@ -372,8 +374,11 @@ typedef struct {
 
 static void linear_work(void *context, int thread, int threads) {
     linear_job *j = context;
-    quantize_input(&j->in, 0, thread, threads);
-    int4_share(j->w, share_of(j->w->rows / ROWS, thread, threads), &j->in.x8, j->y, j->w->rows);
+    share rows = share_of(j->w->rows / ROWS, thread, threads);
+    ahead soon = {0};
+    ahead_add_rows(&soon, j->w, rows);
+    quantize_input(&j->in, 0, &soon, thread, threads);
+    int4_share(j->w, rows, &j->in.x8, j->y, j->w->rows);
 }
 
 void int4_linear(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
@@ -396,7 +401,8 @@ typedef struct {
 
 static void some_work(void *context, int thread, int threads) {
     some_job *j = context;
-    quantize_input(&j->in, 1, thread, threads);
+    ahead nothing = {0};
+    quantize_input(&j->in, 1, &nothing, thread, threads);
     share mine = share_of(j->in.tokens * j->some, thread, threads);
     for (int64_t i = mine.from; i < mine.to; i++) {
         int8_rows x = int8_part(j->in.x8, i / j->some, 1);

@@ -58,6 +58,9 @@ int8_rows int8_part(int8_rows of, int64_t first, int64_t tokens);
 // x [128] to 8 bits as a block of columns of one token.
 void int8_quantize_block(const float *x, int8_rows to, int64_t token, int64_t block);
 
+// The same of a block of x [count], with 0 behind its end.
+void int8_quantize_part(const float *x, int64_t count, int8_rows to, int64_t token, int64_t block);
+
 // x [count] to 8 bits as one token, whose further columns get 0.
 void int8_quantize_row(const float *x, int64_t count, int8_rows to, int64_t token);
 
@@ -72,6 +75,11 @@ void rms_norm_row(const float *x, const float *weight, int64_t count, float eps,
 // those of the next rows.
 void int4_times_int8(const int4_matrix *w, int64_t block_row, const int8_rows *x, int64_t first, int64_t tokens,
                      const uint8_t *next, float *y, int64_t stride);
+
+// Weights of 16-row blocks of w to be read soon.
+static inline void ahead_add_rows(ahead *a, const int4_matrix *w, share rows) {
+    ahead_add(a, w->blocks + rows.from * w->stride, (rows.to - rows.from) * w->stride);
+}
 
 // Where 16 rows begin.
 static inline const uint8_t *int4_rows_at(const int4_matrix *w, int64_t block_row) {

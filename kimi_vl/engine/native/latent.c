@@ -18,6 +18,7 @@ typedef struct {
     int32_t count;
     uint8_t *cache;
     int eight;
+    const feed_forward *then;
     int64_t row_bytes;
 
     int64_t tokens, answers; // of all segments; of those that are no prompt
@@ -185,13 +186,14 @@ static int part_length(int keys) {
     return (int)padded(length, PAGE);
 }
 
-static void attend_part(mla_job *j, int64_t m, int group, int part, int thread) {
+static void attend_part(mla_job *j, int64_t m, int group, int part, int thread, ahead *soon) {
     const latent_attention *a = j->a;
     int keys = j->position[m] + 1, length = part_length(keys), from = part * length, apart = APART(j->width);
     int64_t at = (m * j->groups + group) * PARTS + part;
     const number *queries = j->queries + (m * j->groups + group) * j->width * QUERIES;
     number *rows = j->page + thread * PAGE * apart;
-    attention state = attention_begin(queries, j->width, a->rank, j->part_out + at * QUERIES * a->rank);
+    attention state =
+        attention_begin(queries, j->width, a->rank, j->part_out + at * QUERIES * a->rank, soon);
     int end = from + length < keys ? from + length : keys;
     for (int k = from; k < end; k += PAGE) {
         int some = end - k < PAGE ? end - k : PAGE;
@@ -202,66 +204,67 @@ static void attend_part(mla_job *j, int64_t m, int group, int part, int thread) 
     j->parts[at] = state;
 }
 
-static void answers(mla_job *j, int thread, int threads) {
+// The queries of some heads, taken to latents.
+static void absorb(mla_job *j, share heads) {
     const latent_attention *a = j->a;
     int64_t n = j->answers;
-    float scale = 1.0f / sqrtf((float)j->key_dim);
-
-    share mine = share_of(n * a->heads, thread, threads);
-    for (int64_t i = mine.from; i < mine.to; i++)
-        int8_quantize_row(head_query(j, i % n, (int)(i / n)), a->nope, int8_part(j->nope8, i / n * n, n), i % n);
-    pool_barrier(j->p);
-
-    int64_t blocks = a->key.rows / ROWS;
-    mine = share_of(a->heads * blocks, thread, threads);
-    for (int64_t i = mine.from; i < mine.to; i++) {
-        int64_t h = i / blocks, b = i % blocks;
+    for (int64_t h = heads.from; h < heads.to; h++) {
         int4_matrix key = int4_behind(a->key, h);
         int8_rows nope = int8_part(j->nope8, h * n, n);
-        int4_times_int8(&key, b, &nope, 0, n, NULL, j->query + h * j->width + b * ROWS, a->heads * j->width);
+        for (int64_t m = 0; m < n; m++) int8_quantize_row(head_query(j, m, (int)h), a->nope, nope, m);
+        float *query = j->query + h * j->width;
+        for (int64_t b = 0; b < key.rows / ROWS; b++)
+            int4_times_int8(&key, b, &nope, 0, n, NULL, query + b * ROWS, a->heads * j->width);
+        for (int64_t m = 0; m < n; m++)
+            memcpy(query + m * a->heads * j->width + a->rank, head_query(j, m, (int)h) + a->nope,
+                   sizeof(float) * (size_t)a->rope);
     }
-    mine = share_of(n * a->heads, thread, threads);
-    for (int64_t i = mine.from; i < mine.to; i++)
-        memcpy(j->query + i * j->width + a->rank, head_query(j, i / a->heads, (int)(i % a->heads)) + a->nope,
-               sizeof(float) * (size_t)a->rope);
-    pool_barrier(j->p);
+}
 
-    for (int64_t i = thread; i < n * j->groups; i += threads) {
+// What some heads found in latents, taken to their values.
+static void release(mla_job *j, share heads, float *mixed) {
+    const latent_attention *a = j->a;
+    int64_t n = j->answers;
+    for (int64_t h = heads.from; h < heads.to; h++) {
+        int4_matrix mix = int4_behind(a->mix, h);
+        int8_rows of_head = int8_part(j->mixed8, h * n, n);
+        for (int64_t m = 0; m < n; m++) {
+            int keys = j->position[m] + 1, length = part_length(keys);
+            const attention *parts = j->parts + (m * j->groups + h / QUERIES) * PARTS;
+            attention_end(parts, (keys + length - 1) / length, (int)(h % QUERIES), mixed);
+            int8_quantize_row(mixed, a->rank, of_head, m);
+        }
+        for (int64_t b = 0; b < mix.rows / ROWS; b++)
+            int4_times_int8(&mix, b, &of_head, 0, n, NULL, j->attended + h * a->value + b * ROWS, a->heads * a->value);
+    }
+}
+
+static void fill(mla_job *j, int thread, int threads) {
+    const latent_attention *a = j->a;
+    share pairs = share_of(j->width / 2, thread, threads);
+    for (int64_t i = 0; i < j->answers * j->groups; i++) {
         const float *query[QUERIES];
         int first = (int)(i % j->groups) * QUERIES;
         for (int l = 0; l < QUERIES; l++)
             query[l] = first + l < a->heads ? j->query + (i / j->groups * a->heads + first + l) * j->width : NULL;
-        queries_fill(j->queries + i * j->width * QUERIES, query, scale, j->width);
+        queries_fill(j->queries + i * j->width * QUERIES, query, 1.0f / sqrtf((float)j->key_dim), 2 * (int)pairs.from,
+                     2 * (int)pairs.to);
     }
-    pool_barrier(j->p);
+}
 
+static void answers(mla_job *j, share heads, ahead *soon, int thread, int threads) {
+    absorb(j, heads);
+    pool_barrier(j->p, soon);
+    fill(j, thread, threads);
+    pool_barrier(j->p, soon);
     // each token of each group has so many pieces, some of which lie behind its last key
-    for (int64_t i; (i = next_piece(&j->attended_parts)) < n * j->groups * PARTS;) {
+    for (int64_t i; (i = next_piece(&j->attended_parts)) < j->answers * j->groups * PARTS;) {
         int64_t m = i / PARTS / j->groups;
         int part = (int)(i % PARTS), keys = j->position[m] + 1;
-        if (part * part_length(keys) < keys) attend_part(j, m, (int)(i / PARTS % j->groups), part, thread);
+        if (part * part_length(keys) < keys) attend_part(j, m, (int)(i / PARTS % j->groups), part, thread, soon);
     }
-    pool_barrier(j->p);
-
-    mine = share_of(n * a->heads, thread, threads);
-    float *mixed = row_of(j, thread);
-    for (int64_t i = mine.from; i < mine.to; i++) {
-        int64_t m = i % n, h = i / n;
-        int keys = j->position[m] + 1, length = part_length(keys);
-        const attention *parts = j->parts + (m * j->groups + h / QUERIES) * PARTS;
-        attention_end(parts, (keys + length - 1) / length, (int)(h % QUERIES), mixed);
-        int8_quantize_row(mixed, a->rank, int8_part(j->mixed8, h * n, n), m);
-    }
-    pool_barrier(j->p);
-
-    blocks = a->mix.rows / ROWS;
-    mine = share_of(a->heads * blocks, thread, threads);
-    for (int64_t i = mine.from; i < mine.to; i++) {
-        int64_t h = i / blocks, b = i % blocks;
-        int4_matrix mix = int4_behind(a->mix, h);
-        int8_rows of_head = int8_part(j->mixed8, h * n, n);
-        int4_times_int8(&mix, b, &of_head, 0, n, NULL, j->attended + h * a->value + b * ROWS, a->heads * a->value);
-    }
+    pool_barrier(j->p, soon);
+    release(j, heads, row_of(j, thread));
 }
 
 // ---- the plain form ----------------------------------------------------------------------------------------------
@@ -292,7 +295,7 @@ static void expand(const mla_job *j, const segment *s, int h, const int8_rows *l
     }
 }
 
-static void begin_prompt(mla_job *j, int64_t first_token, int64_t tokens, int h, int64_t group) {
+static void begin_prompt(mla_job *j, int64_t first_token, int64_t tokens, int h, int64_t group, ahead *soon) {
     const latent_attention *a = j->a;
     int64_t longest = (j->longest + QUERIES - 1) / QUERIES, at = h * longest + group;
     const float *query[QUERIES];
@@ -301,18 +304,19 @@ static void begin_prompt(mla_job *j, int64_t first_token, int64_t tokens, int h,
         query[l] = m < tokens ? head_query(j, first_token + m, h) : NULL;
     }
     number *queries = j->head_queries + at * j->key_dim * QUERIES;
-    queries_fill(queries, query, 1.0f / sqrtf((float)j->key_dim), j->key_dim);
-    j->states[at] = attention_begin(queries, j->key_dim, a->value, j->state_out + at * QUERIES * a->value);
+    queries_fill(queries, query, 1.0f / sqrtf((float)j->key_dim), 0, j->key_dim);
+    j->states[at] = attention_begin(queries, j->key_dim, a->value, j->state_out + at * QUERIES * a->value, soon);
 }
 
-static void prompt(mla_job *j, const segment *s, int64_t first_token, int thread, int threads) {
+static void prompt(mla_job *j, const segment *s, int64_t first_token, share heads, ahead *soon, int thread,
+                   int threads) {
     const latent_attention *a = j->a;
     int64_t longest = (j->longest + QUERIES - 1) / QUERIES, groups = (s->tokens + QUERIES - 1) / QUERIES;
     int apart = APART(j->key_dim), end = s->start + s->tokens;
     number *keys = j->keys + thread * EXPANDED * apart, *values = j->values + thread * EXPANDED * a->value;
     float *latent = row_of(j, thread);
-    for (int h = thread; h < a->heads; h += threads)
-        for (int64_t g = 0; g < groups; g++) begin_prompt(j, first_token, s->tokens, h, g);
+    for (int h = (int)heads.from; h < heads.to; h++)
+        for (int64_t g = 0; g < groups; g++) begin_prompt(j, first_token, s->tokens, h, g, soon);
 
     for (int first = 0, turn = 0; first < end; first += EXPANDED, turn = !turn) {
         int count = end - first < EXPANDED ? end - first : EXPANDED;
@@ -325,8 +329,8 @@ static void prompt(mla_job *j, const segment *s, int64_t first_token, int thread
             for (int d = 0; d < a->rank; d += LANES) store(latent + d, from_numbers(row + d));
             int8_quantize_row(latent, a->rank, latents, t);
         }
-        pool_barrier(j->p);
-        for (int h = thread; h < a->heads; h += threads) {
+        pool_barrier(j->p, soon);
+        for (int h = (int)heads.from; h < heads.to; h++) {
             expand(j, s, h, &latents, first, keys, values);
             for (int64_t g = 0; g < groups; g++) {
                 int position = s->start + (int)g * QUERIES;
@@ -336,61 +340,85 @@ static void prompt(mla_job *j, const segment *s, int64_t first_token, int thread
             }
         }
     }
-    for (int h = thread; h < a->heads; h += threads)
+    for (int h = (int)heads.from; h < heads.to; h++)
         for (int64_t m = 0; m < s->tokens; m++)
             attention_end(&j->states[h * longest + m / QUERIES], 1, (int)(m % QUERIES),
                           j->attended + ((first_token + m) * a->heads + h) * a->value);
 }
 
-static void prompts(mla_job *j, int thread, int threads) {
+static void prompts(mla_job *j, share heads, ahead *soon, int thread, int threads) {
     int64_t first = j->answers;
     for (int i = 0; i < j->count; i++) {
         const segment *s = j->segments + i;
         if (!s->is_prompt) continue;
-        prompt(j, s, first, thread, threads);
+        prompt(j, s, first, heads, soon, thread, threads);
         first += s->tokens;
         // the next one begins where this one's last keys may still be read
-        pool_barrier(j->p);
+        pool_barrier(j->p, soon);
     }
 }
 
 // ---- all of it ---------------------------------------------------------------------------------------------------
 
+// Stretches in `work`'s list; what runs after this comes last.
+enum { QUERY, LATENT, KEY, MIX, OUTPUT };
+
+// The rows of a thread's heads in matrices of which each head has one.
+static void ahead_add_heads(ahead *soon, int4_matrix first, share heads) {
+    int64_t rows = first.rows / ROWS;
+    ahead_add_rows(soon, &first, (share){heads.from * rows, heads.to * rows});
+}
+
+void latent_attention_ahead(const latent_attention *a, int thread, int threads, ahead *soon) {
+    ahead_add_rows(soon, &a->q, share_of(a->q.rows / ROWS, thread, threads));
+    ahead_add_rows(soon, &a->latent, share_of(a->latent.rows / ROWS, thread, threads));
+}
+
 static void work(void *context, int thread, int threads) {
     mla_job *j = context;
     const latent_attention *a = j->a;
+    share mine = share_of(j->tokens, thread, threads), heads = share_of(a->heads, thread, threads);
+    share rows = share_of(a->o.rows / ROWS, thread, threads);
+    ahead soon = {0};
+    latent_attention_ahead(a, thread, threads, &soon);
+    ahead_add_heads(&soon, j->answers ? a->key : a->upright, heads);
+    ahead_add_heads(&soon, a->mix, heads);
+    ahead_add_rows(&soon, &a->o, rows);
+    if (j->then) feed_forward_ahead(j->then, thread, threads, &soon);
 
-    share mine = share_of(j->tokens, thread, threads);
     float *normed = row_of(j, thread);
     for (int64_t m = mine.from; m < mine.to; m++) {
         rms_norm_row(j->x + m * a->hidden, a->norm, a->hidden, a->eps, normed);
         int8_quantize_row(normed, a->hidden, j->input, m);
         find_angles(j, m);
     }
-    pool_barrier(j->p);
+    pool_barrier(j->p, &soon);
 
+    ahead_of(&soon, KEY);
     int4_share(&a->q, share_of(a->q.rows / ROWS, thread, threads), &j->input, j->q, a->q.rows);
     int4_share(&a->latent, share_of(a->latent.rows / ROWS, thread, threads), &j->input, j->latent, a->latent.rows);
-    pool_barrier(j->p);
+    pool_barrier(j->p, &soon);
 
-    for (int64_t m = mine.from; m < mine.to; m++) {
-        into_cache(j, m);
-        for (int h = 0; h < a->heads; h++) turn(j, head_query(j, m, h) + a->nope, m);
+    ahead_of(&soon, MIX);
+    for (int64_t m = mine.from; m < mine.to; m++) into_cache(j, m);
+    for (int64_t m = 0; m < j->tokens; m++)
+        for (int64_t h = heads.from; h < heads.to; h++) turn(j, head_query(j, m, (int)h) + a->nope, m);
+    if (j->answers) answers(j, heads, &soon, thread, threads);
+    if (j->longest) {
+        pool_barrier(j->p, &soon);
+        prompts(j, heads, &soon, thread, threads);
     }
-    pool_barrier(j->p);
+    pool_barrier(j->p, &soon);
 
-    if (j->answers) answers(j, thread, threads);
-    if (j->longest) prompts(j, thread, threads);
-    pool_barrier(j->p);
+    ahead_of(&soon, OUTPUT);
+    int64_t blocks = a->o.columns / COLUMNS, count = (int64_t)a->heads * a->value;
+    share pieces = share_of(j->tokens * blocks, thread, threads);
+    for (int64_t i = pieces.from; i < pieces.to; i++)
+        int8_quantize_part(j->attended + i / blocks * count, count, j->attended8, i / blocks, i % blocks);
+    pool_barrier(j->p, &soon);
 
-    for (int64_t m = mine.from; m < mine.to; m++) {
-        int64_t count = (int64_t)a->heads * a->value;
-        int8_quantize_row(j->attended + m * count, count, j->attended8, m);
-    }
-    pool_barrier(j->p);
-
+    ahead_of(&soon, OUTPUT + 1);
     float part[TILE * ROWS];
-    share rows = share_of(a->o.rows / ROWS, thread, threads);
     for (int64_t first = 0; first < j->tokens; first += TILE) {
         int64_t some = j->tokens - first < TILE ? j->tokens - first : TILE;
         for (int64_t b = rows.from; b < rows.to; b++) {
@@ -400,11 +428,13 @@ static void work(void *context, int thread, int threads) {
                     j->x[(first + m) * a->hidden + b * ROWS + i] += part[m * ROWS + i];
         }
     }
+    pool_barrier(j->p, &soon);
 }
 
 void latent_attention_run(pool *p, const latent_attention *a, float *x, const segment *segments, int32_t count,
-                          void *cache, int32_t eight) {
+                          void *cache, int32_t eight, const feed_forward *then) {
     mla_job j = {.p = p, .a = a, .x = x, .segments = segments, .count = count, .cache = cache, .eight = eight};
+    j.then = then;
     j.width = a->rank + a->rope;
     int64_t scales = (a->rank + COLUMNS - 1) / COLUMNS + 1;
     j.row_bytes = eight ? j.width + scales * (int64_t)sizeof(float) : j.width * (int64_t)sizeof(uint16_t);

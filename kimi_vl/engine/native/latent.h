@@ -7,11 +7,12 @@
 #ifndef KIMI_LATENT_H
 #define KIMI_LATENT_H
 
+#include "experts.h"
 #include "int4.h"
 
 #define PAGE 64 // tokens of one page of the cache
 
-typedef struct {
+struct latent_attention {
     const float *norm, *latent_norm; // [hidden], [rank]
     const float *frequency;          // [rope / 2], radians a position
     float eps, latent_eps;
@@ -20,7 +21,7 @@ typedef struct {
     // kv_b_proj of the first head, the others' lie behind: its rows for values [value, rank]; those for keys transposed,
     // [rank, nope], and upright, [nope, rank]
     int4_matrix mix, key, upright;
-} latent_attention;
+};
 
 typedef struct {
     const int32_t *pages;     // where in the cache the sequence lies, page by page
@@ -31,8 +32,11 @@ typedef struct {
 
 // x [tokens, hidden] is read and replaced. cache is this layer's [pages, 64] rows, and gets those of the tokens: rank +
 // rope numbers of bfloat16, or, if `eight` is set, as many of 8 bits and behind them a float scale for each 128 of the
-// latent and one for the rest.
+// latent and one for the rest. `then` is what runs after this, or NULL.
 void latent_attention_run(pool *p, const latent_attention *a, float *x, const segment *segments, int32_t count,
-                          void *cache, int32_t eight);
+                          void *cache, int32_t eight, const feed_forward *then);
+
+// What a thread reads first of an attention half.
+void latent_attention_ahead(const latent_attention *a, int thread, int threads, ahead *soon);
 
 #endif

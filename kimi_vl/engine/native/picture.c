@@ -45,7 +45,7 @@ static void keys_and_values(const picture_job *j, share patches, int64_t h, floa
     }
 }
 
-static void queries(const picture_job *j, int64_t h, int64_t first, int thread) {
+static void queries(const picture_job *j, int64_t h, int64_t first, int thread, ahead *soon) {
     number *of_thread = j->queries + thread * BESIDE * QUERIES * j->dim;
     float *out = j->state_out + thread * BESIDE * QUERIES * j->value_dim, *row = j->row + thread * j->value_dim;
     float *turned = j->turned + thread * QUERIES * j->dim;
@@ -60,9 +60,9 @@ static void queries(const picture_job *j, int64_t h, int64_t first, int thread) 
             query[l] = turned + l * j->dim;
         }
         number *mine = of_thread + groups * QUERIES * j->dim;
-        queries_fill(mine, query, 1.0f / sqrtf((float)j->dim), (int)j->dim);
+        queries_fill(mine, query, 1.0f / sqrtf((float)j->dim), 0, (int)j->dim);
         states[groups] =
-            attention_begin(mine, (int)j->dim, (int)j->value_dim, out + groups * QUERIES * j->value_dim);
+            attention_begin(mine, (int)j->dim, (int)j->value_dim, out + groups * QUERIES * j->value_dim, soon);
     }
     for (int64_t k = 0; k < j->patches; k += KEYS) {
         int some = j->patches - k < KEYS ? (int)(j->patches - k) : KEYS;
@@ -80,11 +80,12 @@ static void work(void *context, int thread, int threads) {
     picture_job *j = context;
     share mine = share_of(j->patches, thread, threads);
     int64_t beside = BESIDE * QUERIES;
+    ahead nothing = {0};
     for (int64_t h = 0; h < j->heads; h++) {
         keys_and_values(j, mine, h, j->turned + thread * QUERIES * j->dim);
-        pool_barrier(j->p);
-        for (int64_t n; (n = next_piece(j->taken + h)) * beside < j->patches;) queries(j, h, n * beside, thread);
-        pool_barrier(j->p);
+        pool_barrier(j->p, &nothing);
+        for (int64_t n; (n = next_piece(j->taken + h)) * beside < j->patches;) queries(j, h, n * beside, thread, &nothing);
+        pool_barrier(j->p, &nothing);
     }
 }
 

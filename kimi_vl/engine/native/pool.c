@@ -10,6 +10,8 @@
 #define SPINS 20000
 // Who waits for another thread longer than this, some microseconds, may have its core, and offers it.
 #define PATIENCE 500
+// Lines that are asked for between two looks at whether a wait is over.
+#define FETCHED 4
 
 struct pool {
     int threads;
@@ -133,7 +135,7 @@ void pool_run(pool *p, job work, void *context) {
     while (p->threads > 1 && atomic_load_explicit(&p->busy, memory_order_acquire)) relax(&spins);
 }
 
-void pool_barrier(pool *p) {
+void pool_barrier(pool *p, ahead *soon) {
     if (p->threads == 1) return;
     unsigned round = atomic_load_explicit(&p->passed, memory_order_acquire);
     if (atomic_fetch_add_explicit(&p->waiting, 1, memory_order_acq_rel) + 1 == (unsigned)p->threads) {
@@ -141,6 +143,9 @@ void pool_barrier(pool *p) {
         atomic_fetch_add_explicit(&p->passed, 1, memory_order_release);
     } else {
         int spins = 0;
-        while (atomic_load_explicit(&p->passed, memory_order_acquire) == round) relax(&spins);
+        while (atomic_load_explicit(&p->passed, memory_order_acquire) == round) {
+            for (int i = 0; i < FETCHED; i++) ahead_fetch(soon);
+            relax(&spins);
+        }
     }
 }

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "ahead.h"
+
 typedef struct pool pool;
 
 // What one thread does of a job; `thread` is from 0 to `threads` - 1.
@@ -15,8 +17,8 @@ void pool_stop(pool *p);
 int pool_threads(const pool *p);
 void pool_run(pool *p, job work, void *context);
 
-// Within a job: all of its threads wait for one another.
-void pool_barrier(pool *p);
+// Within a job: all of its threads wait for one another. Who waits fetches what it will read after that.
+void pool_barrier(pool *p, ahead *soon);
 
 // Pieces of work that a job's threads take one by one: the number of the next, counted from 0 by *taken.
 static inline int64_t next_piece(int64_t *taken) { return __atomic_fetch_add(taken, 1, __ATOMIC_RELAXED); }
