@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kimi_vl.engine import int4
-from kimi_vl.engine.backend import backend
+from kimi_vl.engine.backend import Backend, backend
 from kimi_vl.engine.kernels import KINDS, NATIVE, Kernels
 from kimi_vl.engine.latents import empty_cache
 from kimi_vl.engine.pages import CacheDtype
@@ -294,11 +294,11 @@ def test_both_forms_give_the_same(native: Kernels) -> None:
     assert off_by(plain, absorbed) < 2e-2
 
 
-# --- layers, pictures, threads -------------------------------------------------------------------------------------------
+# --- layers, pictures, threads -----------------------------------------------------------------------------------
 
 
-@every_native
-def test_all_layers_are_one_after_the_other(native: Kernels) -> None:
+@pytest.mark.parametrize("by", [*NATIVES, REFERENCE], ids=lambda by: by.kind)
+def test_all_layers_are_one_after_the_other(by: Backend) -> None:
     """And a layer without experts is none of those whose choice is told."""
     torch.manual_seed(0)
     s, nobody = Sizes(), torch.empty(0)
@@ -306,17 +306,18 @@ def test_all_layers_are_one_after_the_other(native: Kernels) -> None:
     decoder = DecoderWeights(layers, Ends(matrix(1, 1), nobody, matrix(1, 1)))
     x = torch.randn(90, 256)
     segments = [Segment((2,), 0, 10, False), Segment((0, 1), 0, 80, True)]
-    for by, tolerance in ((native, 0.0), (REFERENCE, 2e-2)):
-        found, caches = x.clone(), empty_cache(3 * 3, s.rank, s.rope, "bfloat16").unflatten(0, (3, 3))
-        chosen = by.layers(found, decoder, segments, caches)
-        wanted, one_by_one, told = x.clone(), torch.zeros_like(caches), []
-        for (attention, feed_forward), cache in zip(layers, one_by_one, strict=True):
-            native.latent_attention(wanted, attention, segments, cache)
-            told.append(native.feed_forward(wanted, feed_forward))
-        assert chosen is not None and chosen.shape == (2, 90, s.chosen) and told[0] is None
-        assert off_by(found, wanted) <= tolerance and off_by(caches.float(), one_by_one.float()) <= tolerance
-        if by is native:
-            assert all(torch.equal(a, b) for a, b in zip(chosen, told[1:], strict=True) if b is not None)
+    found, caches = x.clone(), empty_cache(3 * 3, s.rank, s.rope, "bfloat16").zero_().unflatten(0, (3, 3))
+    chosen = by.layers(found, decoder, segments, caches)
+    wanted, one_by_one, told = x.clone(), torch.zeros_like(caches), []
+    for (attention, feed_forward), cache in zip(layers, one_by_one, strict=True):
+        by.latent_attention(wanted, attention, segments, cache)
+        told.append(by.feed_forward(wanted, feed_forward))
+    assert torch.equal(found, wanted) and torch.equal(caches, one_by_one)
+    assert (
+        chosen is not None
+        and told[0] is None
+        and torch.equal(chosen, torch.stack([t for t in told[1:] if t is not None]))
+    )
 
 
 @every_native
