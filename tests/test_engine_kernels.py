@@ -329,7 +329,7 @@ def test_picture_attention_is_that_of_torch(native: Kernels, heads: int, dim: in
     q, k, v = qkv.unbind(1)
     q, k, v = (y.transpose(0, 1) for y in (rotate_pairs(q, angles), rotate_pairs(k, angles), v))
     wanted = F.scaled_dot_product_attention(q, k, v).transpose(0, 1)
-    for by, tolerance in ((native, 1e-2 if native.kind == "avx512" else 1e-5), (REFERENCE, 1e-5)):
+    for by, tolerance in ((native, {"avx512": 1e-2, "avx2": 1e-3}.get(native.kind, 1e-5)), (REFERENCE, 1e-5)):
         assert off_by(by.picture_attention(qkv, angles), wanted) < tolerance
 
 

@@ -7,19 +7,21 @@
 
 #define STRETCHES 16
 #define LINE 64 // bytes of a cache
+#define LINES 4 // that are asked for at a time
+
+typedef struct {
+    const uint8_t *at, *end;
+} stretch;
 
 // Stretches of memory in the order in which they will be read, and how far they have been fetched. All zero is nothing.
 typedef struct {
-    struct {
-        const uint8_t *at, *end;
-    } of[STRETCHES + 1]; // the last stays empty
+    stretch first;             // before all others
+    stretch of[STRETCHES + 1]; // the last stays empty
     int now, count;
 } ahead;
 
 static inline void ahead_add(ahead *a, const uint8_t *from, int64_t bytes) {
-    if (a->count == STRETCHES) return;
-    a->of[a->count].at = from;
-    a->of[a->count++].end = from + bytes;
+    if (a->count < STRETCHES) a->of[a->count++] = (stretch){from, from + bytes};
 }
 
 // The first `read` stretches are being read, or have been.
@@ -27,11 +29,12 @@ static inline void ahead_of(ahead *a, int read) {
     if (a->now < read) a->now = read;
 }
 
-// Asks for the next line, if there is one.
+// Asks for the next lines, if there are any.
 static inline __attribute__((always_inline)) void ahead_fetch(ahead *a) {
-    if (a->of[a->now].at < a->of[a->now].end) {
-        __builtin_prefetch(a->of[a->now].at, 0, 2);
-        a->of[a->now].at += LINE;
+    stretch *s = a->first.at < a->first.end ? &a->first : &a->of[a->now];
+    if (s->at < s->end) {
+        for (int i = 0; i < LINES; i++) __builtin_prefetch(s->at + i * LINE, 0, 2);
+        s->at += LINES * LINE;
     } else if (a->now < a->count) {
         a->now++;
     }

@@ -11,44 +11,77 @@
 #include <stdint.h>
 
 #include "ahead.h"
+#include "pool.h"
 #include "simd.h"
 
 #define KEYS 64 // of one block at most
 
+// What is multiplied: bfloat16 where the processor does that; with AVX2 whole numbers of 13 bits and the sign, of which
+// 128 have a scale, since it multiplies them nearly twice as fast as floats; else floats.
 #if KIMI_AVX512
+typedef uint16_t factor;
 #define VECTORS 1
+#elif KIMI_AVX2
+typedef int16_t factor;
+#define VECTORS 2
 #else
+typedef float factor;
 #define VECTORS 2
 #endif
 #define QUERIES (VECTORS * LANES)
 
+#define CHUNK 128 // numbers of a query, key or value that have one scale
+#define CHUNKS(dim) (((dim) + CHUNK - 1) / CHUNK)
+
 // Rows that are read side by side should not be a multiple of 64 bytes apart: they would wait for one another.
-#define APART(dim) ((dim) + 16 / (int)sizeof(number))
+#define APART(dim) ((dim) + 16 / (int)sizeof(factor))
 
-// bfloat16 to numbers.
-void to_numbers(number *to, const uint16_t *from, int count);
+#define STEP (LANES > 8 ? LANES : 8) // numbers of values that are added up together
 
-// [dim, QUERIES], of which with bfloat16 two numbers of one query lie together.
+// ---- queries ----
+
+// [dim, QUERIES], of which but with floats two numbers of one query lie together, and their scales.
 int64_t queries_bytes(int dim);
 
-// Numbers `from` up to `to` of each query, scaled; those of a query that is NULL are 0. Both are even.
-void queries_fill(number *queries, const float *const query[QUERIES], float scale, int from, int to);
+// The chunks `from` up to `to` of each query of `dim` numbers, scaled; those of a query that is NULL are 0. dim is even.
+void queries_fill(factor *queries, const float *const query[QUERIES], float scale, int dim, int from, int to);
+
+// ---- keys and values ----
 
 typedef struct {
-    const number *queries;
-    int dim, value_dim;                 // even; a multiple of LANES, and at least 16
+    int dim, value_dim;             // even; a multiple of STEP
+    factor *key;                    // [count, APART(dim)]
+    factor *value;                  // [count, value_stride]; with AVX2 [count / 2, value_dim, 2]
+    int64_t value_stride;
+    float *key_scale, *value_scale; // [count, CHUNKS(dim)], [count, CHUNKS(value_dim)] with AVX2, else none
+    int shared;                     // values are the first numbers of keys
+} memory;
+
+memory take_memory(room *r, int64_t count, int dim, int value_dim, int shared);
+
+void key_from_floats(const memory *m, int64_t t, const float *x);
+void key_from_bf16(const memory *m, int64_t t, const uint16_t *x);
+// x[i] · the scale of its chunk
+void key_from_int8(const memory *m, int64_t t, const int8_t *x, const float *scale);
+void value_from_floats(const memory *m, int64_t t, const float *x);
+// After `count` keys of a shared memory.
+void values_from_keys(const memory *m, int count);
+
+// ---- attention ----
+
+typedef struct {
+    const factor *queries;
+    int dim, value_dim;
     floats most[VECTORS], sum[VECTORS]; // of each query
     float *out;                         // [QUERIES, value_dim], not yet divided by sum
     ahead *soon;                        // fetched meanwhile
 } attention;
 
 // out is [QUERIES, value_dim].
-attention attention_begin(const number *queries, int dim, int value_dim, float *out, ahead *soon);
+attention attention_begin(const factor *queries, int dim, int value_dim, float *out, ahead *soon);
 
-// Adds at most 64 keys and values (rows `key_stride` and `value_stride` numbers apart). Query i sees the first
-// visible + i · step of them.
-void attention_add(attention *a, const number *key, int64_t key_stride, const number *value, int64_t value_stride,
-                   int keys, int visible, int step);
+// Adds at most 64 keys and values from the `first` on, which is even. Query i sees the first visible + i · step of them.
+void attention_add(attention *a, const memory *m, int64_t first, int keys, int visible, int step);
 
 // to [value_dim] gets one query of attentions over parts of the keys.
 void attention_end(const attention *parts, int count, int query, float *to);

@@ -178,9 +178,6 @@ INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8
 
 INLINE __m256i four(const void *from) { return (__m256i)_mm256_broadcast_ss(from); }
 
-// Keeps sums in their registers: the compiler would add in another order and run out of them.
-#define KEEP(x) __asm__("" : "+x"(x))
-
 // Both 8-row halves of a 16-row block: [half].
 INLINE void times(const int tokens, const uint8_t *w, int64_t blocks, const int8_rows *x, int64_t first,
                   const uint8_t *next, float out[TOGETHER][ROWS]) {

@@ -32,22 +32,23 @@ typedef struct {
     float *row;        // [threads, hidden or rank]
     int8_rows input;   // [tokens]
     float *q, *latent; // [tokens, q.rows], [tokens, latent.rows]
-    number *page;      // [threads, PAGE, APART(width)]
+    memory *page;      // [threads]: PAGE latents, keys and values in one
 
     // answers
     int8_rows nope8, mixed8; // [heads, answers]
     float *query;            // [answers, heads, width]
-    number *queries;         // [answers, groups]
+    uint8_t *queries;        // [answers, groups]
     attention *parts;        // [answers, groups, PARTS]
     float *part_out;         // [answers, groups, PARTS, QUERIES, rank]
     int64_t attended_parts;
 
     // prompts
     int8_rows latents8[2]; // [EXPANDED]
-    number *head_queries;  // [heads, longest / QUERIES]
+    uint8_t *head_queries; // [heads, longest / QUERIES]
     attention *states;     // the same
     float *state_out;      // [heads, longest, value]
-    number *keys, *values; // [threads, EXPANDED, APART(key_dim)], [threads, EXPANDED, value]
+    memory *expanded;      // [threads]: EXPANDED keys and values of one head
+    float *key, *value;    // [threads, PAGE, key_dim], [threads, PAGE, value]
 
     float *attended; // [tokens, heads · value]
     int8_rows attended8;
@@ -55,7 +56,7 @@ typedef struct {
 
 static void layout(mla_job *j, room *r) {
     const latent_attention *a = j->a;
-    int64_t floats = sizeof(float), numbers = sizeof(number), threads = pool_threads(j->p);
+    int64_t floats = sizeof(float), threads = pool_threads(j->p);
     int64_t groups = j->answers * j->groups, longest = (j->longest + QUERIES - 1) / QUERIES;
     j->whose = take(r, j->tokens * (int64_t)sizeof(segment *));
     j->position = take(r, j->tokens * (int64_t)sizeof(int32_t));
@@ -66,8 +67,12 @@ static void layout(mla_job *j, room *r) {
     j->latent = take(r, j->tokens * a->latent.rows * floats);
     j->attended = take(r, j->tokens * a->heads * a->value * floats);
     j->attended8 = take_int8_rows(r, j->tokens, a->o.columns);
-    j->page = take(r, threads * PAGE * APART(j->width) * numbers);
     if (j->answers) {
+        j->page = take(r, threads * (int64_t)sizeof(memory));
+        for (int64_t t = 0; t < threads; t++) {
+            memory page = take_memory(r, PAGE, j->width, a->rank, 1);
+            if (r->base) j->page[t] = page;
+        }
         j->nope8 = take_int8_rows(r, j->answers * a->heads, a->key.columns);
         j->mixed8 = take_int8_rows(r, j->answers * a->heads, a->mix.columns);
         j->query = take(r, j->answers * a->heads * j->width * floats);
@@ -80,8 +85,13 @@ static void layout(mla_job *j, room *r) {
         j->head_queries = take(r, a->heads * longest * queries_bytes(j->key_dim));
         j->states = take(r, a->heads * longest * (int64_t)sizeof(attention));
         j->state_out = take(r, a->heads * longest * QUERIES * a->value * floats);
-        j->keys = take(r, threads * EXPANDED * APART(j->key_dim) * numbers);
-        j->values = take(r, threads * EXPANDED * a->value * numbers);
+        j->expanded = take(r, threads * (int64_t)sizeof(memory));
+        for (int64_t t = 0; t < threads; t++) {
+            memory expanded = take_memory(r, EXPANDED, j->key_dim, a->value, 0);
+            if (r->base) j->expanded[t] = expanded;
+        }
+        j->key = take(r, threads * PAGE * j->key_dim * floats);
+        j->value = take(r, threads * PAGE * a->value * floats);
     }
 }
 
@@ -126,23 +136,32 @@ static void write_row(const mla_job *j, uint8_t *row, const float *x) {
     }
 }
 
-static void read_row(const mla_job *j, const uint8_t *row, int from, int to, number *numbers) {
+// Numbers `from` up to `to` of a row.
+static void read_row(const mla_job *j, const uint8_t *row, int from, int to, float *x) {
     if (!j->eight) {
-        to_numbers(numbers, (const uint16_t *)row + from, to - from);
+        floats_from_bf16(x, (const uint16_t *)row + from, to - from);
         return;
     }
-    for (int end; from < to; from = end) {
+    for (int end; from < to; x += end - from, from = end) {
         end = piece_end(j, from) < to ? piece_end(j, from) : to;
         float scale;
         memcpy(&scale, piece_scale(j, (uint8_t *)row, from), sizeof scale);
-        int d = from;
-        for (; d + LANES <= end; d += LANES) {
-            bytes q;
-            memcpy(&q, row + d, sizeof q);
-            put_number(numbers + d - from, __builtin_convertvector(q, floats) * scale);
-        }
-        for (; d < end; d++) numbers[d - from] = one_number((float)(int8_t)row[d] * scale);
-        numbers += end - from;
+        for (int d = from; d < end; d++) x[d - from] = (float)(int8_t)row[d] * scale;
+    }
+}
+
+// The same as key t of a page.
+static void read_key(const mla_job *j, uint8_t *row, const memory *page, int t) {
+    if (!j->eight) {
+        key_from_bf16(page, t, (const uint16_t *)row);
+    } else if (j->a->rank % CHUNK == 0 && j->a->rope <= CHUNK) {
+        float scale[CHUNKS(j->width)];
+        memcpy(scale, row + j->width, sizeof scale);
+        key_from_int8(page, t, (const int8_t *)row, scale);
+    } else { // scales of the cache are not those of a key
+        float x[j->width];
+        read_row(j, row, 0, j->width, x);
+        key_from_floats(page, t, x);
     }
 }
 
@@ -188,18 +207,20 @@ static int part_length(int keys) {
 
 static void attend_part(mla_job *j, int64_t m, int group, int part, int thread, ahead *soon) {
     const latent_attention *a = j->a;
-    int keys = j->position[m] + 1, length = part_length(keys), from = part * length, apart = APART(j->width);
+    int keys = j->position[m] + 1, length = part_length(keys), from = part * length;
     int64_t at = (m * j->groups + group) * PARTS + part;
-    const number *queries = j->queries + (m * j->groups + group) * j->width * QUERIES;
-    number *rows = j->page + thread * PAGE * apart;
+    const factor *queries = (const factor *)(j->queries + (m * j->groups + group) * queries_bytes(j->width));
+    const memory *page = j->page + thread;
     attention state =
         attention_begin(queries, j->width, a->rank, j->part_out + at * QUERIES * a->rank, soon);
     int end = from + length < keys ? from + length : keys;
     for (int k = from; k < end; k += PAGE) {
         int some = end - k < PAGE ? end - k : PAGE;
-        for (int t = 0; t < some; t++)
-            read_row(j, cache_row(j, j->whose[m], k + t), 0, j->width, rows + t * apart);
-        attention_add(&state, rows, apart, rows, apart, some, some, 0);
+        for (int t = 0; t < some; t++) read_key(j, cache_row(j, j->whose[m], k + t), page, t);
+        values_from_keys(page, some);
+        const uint8_t *next = cache_row(j, j->whose[m], k + PAGE < end ? k + PAGE : k);
+        soon->first = (stretch){next, next + (k + PAGE < end ? PAGE * j->row_bytes : 0)};
+        attention_add(&state, page, 0, some, some, 0);
     }
     j->parts[at] = state;
 }
@@ -241,14 +262,14 @@ static void release(mla_job *j, share heads, float *mixed) {
 
 static void fill(mla_job *j, int thread, int threads) {
     const latent_attention *a = j->a;
-    share pairs = share_of(j->width / 2, thread, threads);
+    share chunks = share_of(CHUNKS(j->width), thread, threads);
     for (int64_t i = 0; i < j->answers * j->groups; i++) {
         const float *query[QUERIES];
         int first = (int)(i % j->groups) * QUERIES;
         for (int l = 0; l < QUERIES; l++)
             query[l] = first + l < a->heads ? j->query + (i / j->groups * a->heads + first + l) * j->width : NULL;
-        queries_fill(j->queries + i * j->width * QUERIES, query, 1.0f / sqrtf((float)j->key_dim), 2 * (int)pairs.from,
-                     2 * (int)pairs.to);
+        queries_fill((factor *)(j->queries + i * queries_bytes(j->width)), query, 1.0f / sqrtf((float)j->key_dim),
+                     j->width, (int)chunks.from, (int)chunks.to);
     }
 }
 
@@ -269,29 +290,22 @@ static void answers(mla_job *j, share heads, ahead *soon, int thread, int thread
 
 // ---- the plain form ----------------------------------------------------------------------------------------------
 
-// Sixteen numbers of each of some rows of keys or values, at most a page.
-static void put(number *to, int64_t stride, const int4_matrix *matrix, int64_t block, const int8_rows *latents,
-                int64_t first, int64_t some) {
-    float part[PAGE * ROWS];
-    int4_times_int8(matrix, block, latents, first, some, NULL, part, ROWS);
-    for (int64_t t = 0; t < some; t++)
-        for (int r = 0; r < ROWS; r += LANES) put_number(to + t * stride + r, load(part + t * ROWS + r));
-}
-
-// Keys [count, APART(key_dim)] and values [count, value] of one head, of positions from `first` on.
-static void expand(const mla_job *j, const segment *s, int h, const int8_rows *latents, int first, number *keys,
-                   number *values) {
+// Keys and values of one head, of positions from `first` on.
+static void expand(const mla_job *j, const segment *s, int h, const int8_rows *latents, int first, int thread) {
     const latent_attention *a = j->a;
     int4_matrix upright = int4_behind(a->upright, h), mix = int4_behind(a->mix, h);
-    int apart = APART(j->key_dim);
+    float *key = j->key + thread * PAGE * j->key_dim, *value = j->value + thread * PAGE * a->value;
     for (int64_t k = 0; k < latents->tokens; k += PAGE) {
         int64_t some = latents->tokens - k < PAGE ? latents->tokens - k : PAGE;
         for (int b = 0; b < a->nope / ROWS; b++)
-            put(keys + k * apart + b * ROWS, apart, &upright, b, latents, k, some);
-        for (int t = 0; t < some; t++)
-            read_row(j, cache_row(j, s, first + k + t), a->rank, j->width, keys + (k + t) * apart + a->nope);
+            int4_times_int8(&upright, b, latents, k, some, NULL, key + b * ROWS, j->key_dim);
         for (int b = 0; b < a->value / ROWS; b++)
-            put(values + k * a->value + b * ROWS, a->value, &mix, b, latents, k, some);
+            int4_times_int8(&mix, b, latents, k, some, NULL, value + b * ROWS, a->value);
+        for (int t = 0; t < some; t++) {
+            read_row(j, cache_row(j, s, first + k + t), a->rank, j->width, key + t * j->key_dim + a->nope);
+            key_from_floats(&j->expanded[thread], k + t, key + t * j->key_dim);
+            value_from_floats(&j->expanded[thread], k + t, value + t * a->value);
+        }
     }
 }
 
@@ -303,8 +317,8 @@ static void begin_prompt(mla_job *j, int64_t first_token, int64_t tokens, int h,
         int64_t m = group * QUERIES + l;
         query[l] = m < tokens ? head_query(j, first_token + m, h) : NULL;
     }
-    number *queries = j->head_queries + at * j->key_dim * QUERIES;
-    queries_fill(queries, query, 1.0f / sqrtf((float)j->key_dim), 0, j->key_dim);
+    factor *queries = (factor *)(j->head_queries + at * queries_bytes(j->key_dim));
+    queries_fill(queries, query, 1.0f / sqrtf((float)j->key_dim), j->key_dim, 0, CHUNKS(j->key_dim));
     j->states[at] = attention_begin(queries, j->key_dim, a->value, j->state_out + at * QUERIES * a->value, soon);
 }
 
@@ -312,8 +326,7 @@ static void prompt(mla_job *j, const segment *s, int64_t first_token, share head
                    int threads) {
     const latent_attention *a = j->a;
     int64_t longest = (j->longest + QUERIES - 1) / QUERIES, groups = (s->tokens + QUERIES - 1) / QUERIES;
-    int apart = APART(j->key_dim), end = s->start + s->tokens;
-    number *keys = j->keys + thread * EXPANDED * apart, *values = j->values + thread * EXPANDED * a->value;
+    int end = s->start + s->tokens;
     float *latent = row_of(j, thread);
     for (int h = (int)heads.from; h < heads.to; h++)
         for (int64_t g = 0; g < groups; g++) begin_prompt(j, first_token, s->tokens, h, g, soon);
@@ -324,19 +337,17 @@ static void prompt(mla_job *j, const segment *s, int64_t first_token, share head
         int8_rows latents = int8_part(j->latents8[turn], 0, count);
         share mine = share_of(count, thread, threads);
         for (int64_t t = mine.from; t < mine.to; t++) {
-            number *row = j->page + thread * PAGE * APART(j->width);
-            read_row(j, cache_row(j, s, first + t), 0, a->rank, row);
-            for (int d = 0; d < a->rank; d += LANES) store(latent + d, from_numbers(row + d));
+            read_row(j, cache_row(j, s, first + t), 0, a->rank, latent);
             int8_quantize_row(latent, a->rank, latents, t);
         }
         pool_barrier(j->p, soon);
         for (int h = (int)heads.from; h < heads.to; h++) {
-            expand(j, s, h, &latents, first, keys, values);
+            expand(j, s, h, &latents, first, thread);
             for (int64_t g = 0; g < groups; g++) {
                 int position = s->start + (int)g * QUERIES;
                 for (int k = 0; k < count && first + k < position + QUERIES; k += PAGE)
-                    attention_add(&j->states[h * longest + g], keys + k * apart, apart, values + k * a->value,
-                                  a->value, count - k < PAGE ? count - k : PAGE, position + 1 - first - k, 1);
+                    attention_add(&j->states[h * longest + g], &j->expanded[thread], k,
+                                  count - k < PAGE ? count - k : PAGE, position + 1 - first - k, 1);
             }
         }
     }

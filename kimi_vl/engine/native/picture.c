@@ -12,12 +12,12 @@ typedef struct {
     const float *qkv, *cosine, *sine;
     int64_t patches, heads, dim, value_dim;
     float *out;
-    number *key, *value; // [patches, APART(dim)], [patches, value_dim]: one head, which all threads share
-    float *turned;       // [threads, QUERIES, dim]
-    number *queries;     // [threads, BESIDE]
-    float *state_out;    // [threads, BESIDE, QUERIES, value_dim]
-    float *row;          // [threads, value_dim]
-    int64_t *taken;      // [heads]
+    memory m;         // patches of one head, which all threads share
+    float *turned;    // [threads, QUERIES, dim]
+    uint8_t *queries; // [threads, BESIDE]
+    float *state_out; // [threads, BESIDE, QUERIES, value_dim]
+    float *row;       // [threads, value_dim]
+    int64_t *taken;   // [heads]
 } picture_job;
 
 static void turn(const picture_job *j, int64_t patch, const float *x, float *to) {
@@ -34,23 +34,21 @@ static const float *part(const picture_job *j, int64_t patch, int which, int64_t
     return j->qkv + ((patch * 3 + which) * j->heads + h) * j->dim;
 }
 
-static void keys_and_values(const picture_job *j, share patches, int64_t h, float *turned) {
+static void keys_and_values(const picture_job *j, share patches, int64_t h, float *turned, float *value) {
+    memset(value, 0, sizeof(float) * (size_t)j->value_dim);
     for (int64_t t = patches.from; t < patches.to; t++) {
-        number *key = j->key + t * APART(j->dim), *value = j->value + t * j->value_dim;
-        const float *v = part(j, t, 2, h);
         turn(j, t, part(j, t, 1, h), turned);
-        for (int64_t d = 0; d < j->dim; d++) key[d] = one_number(turned[d]);
-        for (int64_t d = 0; d < j->dim; d++) value[d] = one_number(v[d]);
-        for (int64_t d = j->dim; d < j->value_dim; d++) value[d] = 0;
+        key_from_floats(&j->m, t, turned);
+        memcpy(value, part(j, t, 2, h), sizeof(float) * (size_t)j->dim);
+        value_from_floats(&j->m, t, value);
     }
 }
 
 static void queries(const picture_job *j, int64_t h, int64_t first, int thread, ahead *soon) {
-    number *of_thread = j->queries + thread * BESIDE * QUERIES * j->dim;
+    int64_t bytes = queries_bytes((int)j->dim);
     float *out = j->state_out + thread * BESIDE * QUERIES * j->value_dim, *row = j->row + thread * j->value_dim;
     float *turned = j->turned + thread * QUERIES * j->dim;
     attention states[BESIDE];
-    int64_t apart = APART(j->dim);
     int groups = 0;
     for (; groups < BESIDE && first + groups * QUERIES < j->patches; groups++) {
         const float *query[QUERIES] = {NULL};
@@ -59,16 +57,14 @@ static void queries(const picture_job *j, int64_t h, int64_t first, int thread, 
             turn(j, t, part(j, t, 0, h), turned + l * j->dim);
             query[l] = turned + l * j->dim;
         }
-        number *mine = of_thread + groups * QUERIES * j->dim;
-        queries_fill(mine, query, 1.0f / sqrtf((float)j->dim), 0, (int)j->dim);
+        factor *mine = (factor *)(j->queries + (thread * BESIDE + groups) * bytes);
+        queries_fill(mine, query, 1.0f / sqrtf((float)j->dim), (int)j->dim, 0, CHUNKS((int)j->dim));
         states[groups] =
             attention_begin(mine, (int)j->dim, (int)j->value_dim, out + groups * QUERIES * j->value_dim, soon);
     }
     for (int64_t k = 0; k < j->patches; k += KEYS) {
         int some = j->patches - k < KEYS ? (int)(j->patches - k) : KEYS;
-        for (int g = 0; g < groups; g++)
-            attention_add(&states[g], j->key + k * apart, apart, j->value + k * j->value_dim, j->value_dim, some,
-                          some, 0);
+        for (int g = 0; g < groups; g++) attention_add(&states[g], &j->m, k, some, some, 0);
     }
     for (int64_t t = first; t < first + groups * QUERIES && t < j->patches; t++) {
         attention_end(&states[(t - first) / QUERIES], 1, (int)((t - first) % QUERIES), row);
@@ -82,7 +78,7 @@ static void work(void *context, int thread, int threads) {
     int64_t beside = BESIDE * QUERIES;
     ahead nothing = {0};
     for (int64_t h = 0; h < j->heads; h++) {
-        keys_and_values(j, mine, h, j->turned + thread * QUERIES * j->dim);
+        keys_and_values(j, mine, h, j->turned + thread * QUERIES * j->dim, j->row + thread * j->value_dim);
         pool_barrier(j->p, &nothing);
         for (int64_t n; (n = next_piece(j->taken + h)) * beside < j->patches;) queries(j, h, n * beside, thread, &nothing);
         pool_barrier(j->p, &nothing);
@@ -92,13 +88,12 @@ static void work(void *context, int thread, int threads) {
 void picture_attention(pool *p, const float *qkv, const float *cosine, const float *sine, int64_t patches,
                        int64_t heads, int64_t dim, float *out) {
     picture_job j = {p, qkv, cosine, sine, patches, heads, dim, .out = out};
-    j.value_dim = padded(dim, dim > LANES ? LANES : 16);
+    j.value_dim = padded(dim, STEP);
     room r = {0};
     for (int pass = 0; pass < 2; pass++) {
         if (pass) r = (room){pool_room(p, r.used), 0};
-        int64_t threads = pool_threads(p), floats = sizeof(float), numbers = sizeof(number);
-        j.key = take(&r, patches * APART(dim) * numbers);
-        j.value = take(&r, patches * j.value_dim * numbers);
+        int64_t threads = pool_threads(p), floats = sizeof(float);
+        j.m = take_memory(&r, patches, (int)dim, (int)j.value_dim, 0);
         j.turned = take(&r, threads * QUERIES * dim * floats);
         j.queries = take(&r, threads * BESIDE * queries_bytes((int)dim));
         j.state_out = take(&r, threads * BESIDE * QUERIES * j.value_dim * floats);

@@ -10,8 +10,6 @@
 #define SPINS 20000
 // Who waits for another thread longer than this, some microseconds, may have its core, and offers it.
 #define PATIENCE 500
-// Lines that are asked for between two looks at whether a wait is over.
-#define FETCHED 4
 
 struct pool {
     int threads;
@@ -144,7 +142,7 @@ void pool_barrier(pool *p, ahead *soon) {
     } else {
         int spins = 0;
         while (atomic_load_explicit(&p->passed, memory_order_acquire) == round) {
-            for (int i = 0; i < FETCHED; i++) ahead_fetch(soon);
+            ahead_fetch(soon);
             relax(&spins);
         }
     }

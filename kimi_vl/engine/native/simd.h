@@ -27,6 +27,9 @@ typedef uint32_t words __attribute__((vector_size(4 * LANES)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
 typedef int8_t bytes __attribute__((vector_size(LANES)));
 
+// Keeps sums in their registers: the compiler would add in another order and run out of them.
+#define KEEP(x) __asm__("" : "+x"(x))
+
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE floats load(const float *from) {
@@ -76,6 +79,19 @@ INLINE floats from_bf16(const uint16_t *from) {
     return (floats)bits;
 }
 
+INLINE float float_of_bf16(uint16_t from) {
+    uint32_t bits = (uint32_t)from << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+INLINE void floats_from_bf16(float *to, const uint16_t *from, int count) {
+    int d = 0;
+    for (; d + LANES <= count; d += LANES) store(to + d, from_bf16(from + d));
+    for (; d < count; d++) to[d] = float_of_bf16(from[d]);
+}
+
 // The 16 bits of each, rounded to nearest, ties to even. No NaN comes here.
 INLINE words bf16_bits(floats x) {
     words bits = (words)x;
@@ -87,28 +103,12 @@ INLINE void to_bf16(uint16_t *to, floats x) {
     memcpy(to, &half, sizeof half);
 }
 
-// What is multiplied where it is not 8-bit: bfloat16 where the processor does that.
+// Weights as torch multiplies them fastest: bfloat16 where the processor does that.
 #if KIMI_AVX512
 typedef uint16_t number;
 #else
 typedef float number;
 #endif
-
-INLINE void put_number(number *to, floats x) {
-#if KIMI_AVX512
-    to_bf16(to, x);
-#else
-    store(to, x);
-#endif
-}
-
-INLINE floats from_numbers(const number *from) {
-#if KIMI_AVX512
-    return from_bf16(from);
-#else
-    return load(from);
-#endif
-}
 
 INLINE number one_number(float x) {
 #if KIMI_AVX512

@@ -1,0 +1,257 @@
+// attention.c in whole numbers, by AVX2.
+//
+// Two numbers of 16 bits that lie together are multiplied and added in one go. Sums of a chunk of 128, or of a block of
+// 64 keys, stay below 2^31: 128 · 4095 · 4095, and 64 · 8191 · 4095.
+
+#define MOST 4095
+#define MOST_WEIGHT 8191
+
+// Pairs of values lie as far apart as keeps them from one another's places in the cache.
+#define PAIR(value_dim) (2 * (value_dim) + 32)
+
+int64_t queries_bytes(int dim) {
+    return (int64_t)QUERIES * (dim * (int64_t)sizeof(factor) + CHUNKS(dim) * (int64_t)sizeof(float));
+}
+
+INLINE float *query_scale(const factor *queries, int dim, int chunk) {
+    return (float *)(queries + QUERIES * dim) + chunk * QUERIES;
+}
+
+INLINE int chunk_end(int dim, int chunk) { return (chunk + 1) * CHUNK < dim ? (chunk + 1) * CHUNK : dim; }
+
+static float most_of(const float *x, int count) {
+    floats most = {0};
+    int d = 0;
+    for (; d + LANES <= count; d += LANES) most = larger(most, larger(load(x + d), -load(x + d)));
+    float all = largest_of(most);
+    for (; d < count; d++) all = fabsf(x[d]) > all ? fabsf(x[d]) : all;
+    return all;
+}
+
+// [-MOST, MOST]
+INLINE factor whole(float x) { return (factor)_mm_cvtss_si32(_mm_set_ss(x)); }
+
+void queries_fill(factor *queries, const float *const query[QUERIES], float scale, int dim, int from, int to) {
+    for (int c = from; c < to; c++) {
+        int first = c * CHUNK, end = chunk_end(dim, c);
+        for (int i = 0; i < QUERIES; i++) {
+            float most = query[i] ? most_of(query[i] + first, end - first) : 0, inverse = most > 0 ? MOST / most : 0;
+            query_scale(queries, dim, c)[i] = most / MOST * scale;
+            for (int d = first; d < end; d++)
+                queries[d / 2 * 2 * QUERIES + 2 * i + d % 2] = query[i] ? whole(query[i][d] * inverse) : 0;
+        }
+    }
+}
+
+// x[d] is put at to[d · step].
+static void row_from_floats(factor *to, int step, float *scale, const float *x, int dim) {
+    for (int c = 0; c < CHUNKS(dim); c++) {
+        int d = c * CHUNK, end = chunk_end(dim, c);
+        float most = most_of(x + d, end - d), inverse = most > 0 ? MOST / most : 0;
+        scale[c] = most / MOST;
+        for (; d < end; d++) to[d * step] = whole(x[d] * inverse);
+    }
+}
+
+void key_from_floats(const memory *m, int64_t t, const float *x) {
+    row_from_floats(m->key + t * APART(m->dim), 1, m->key_scale + t * CHUNKS(m->dim), x, m->dim);
+}
+
+// Its upper half is nothing but the number, so 16 become floats and go back into their order.
+INLINE void sixteen_from_bf16(factor *to, const uint16_t *x, __m256 inverse) {
+    __m256i all = _mm256_loadu_si256((const __m256i *)x), none = _mm256_setzero_si256();
+    __m256 low = _mm256_castsi256_ps(_mm256_unpacklo_epi16(none, all));
+    __m256 high = _mm256_castsi256_ps(_mm256_unpackhi_epi16(none, all));
+    __m256i low_whole = _mm256_cvtps_epi32(_mm256_mul_ps(low, inverse));
+    __m256i high_whole = _mm256_cvtps_epi32(_mm256_mul_ps(high, inverse));
+    _mm256_storeu_si256((__m256i *)to, _mm256_packs_epi32(low_whole, high_whole));
+}
+
+INLINE uint16_t largest_of_sixteen(__m256i x) {
+    __m128i eight = _mm_max_epu16(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    // what the processor finds is the smallest
+    return (uint16_t)~_mm_extract_epi16(_mm_minpos_epu16(_mm_xor_si128(eight, _mm_set1_epi16(-1))), 0);
+}
+
+// A chunk of `count` numbers; returns its scale.
+INLINE float chunk_from_bf16(const int count, factor *to, const uint16_t *x) {
+    // without their signs, numbers of bfloat16 have the order of their bits
+    __m256i largest = _mm256_setzero_si256();
+    int d = 0;
+#pragma GCC unroll 8
+    for (; d + 16 <= count; d += 16) {
+        __m256i some = _mm256_loadu_si256((const __m256i *)(x + d));
+        largest = _mm256_max_epu16(largest, _mm256_and_si256(some, _mm256_set1_epi16(0x7fff)));
+    }
+    uint16_t bits = largest_of_sixteen(largest);
+    for (; d < count; d++) bits = (x[d] & 0x7fff) > bits ? x[d] & 0x7fff : bits;
+    float most = float_of_bf16(bits), inverse = most > 0 ? MOST / most : 0;
+    d = 0;
+#pragma GCC unroll 8
+    for (; d + 16 <= count; d += 16) sixteen_from_bf16(to + d, x + d, _mm256_set1_ps(inverse));
+    for (; d < count; d++) to[d] = whole(float_of_bf16(x[d]) * inverse);
+    return most / MOST;
+}
+
+void key_from_bf16(const memory *m, int64_t t, const uint16_t *x) {
+    factor *to = m->key + t * APART(m->dim);
+    float *scale = m->key_scale + t * CHUNKS(m->dim);
+    int c = 0;
+    for (; (c + 1) * CHUNK <= m->dim; c++) scale[c] = chunk_from_bf16(CHUNK, to + c * CHUNK, x + c * CHUNK);
+    int left = m->dim - c * CHUNK;
+    if (left) scale[c] = chunk_from_bf16(left, to + c * CHUNK, x + c * CHUNK);
+}
+
+void key_from_int8(const memory *m, int64_t t, const int8_t *x, const float *scale) {
+    factor *to = m->key + t * APART(m->dim);
+    for (int d = 0; d < m->dim; d++) to[d] = x[d];
+    memcpy(m->key_scale + t * CHUNKS(m->dim), scale, sizeof(float) * CHUNKS(m->dim));
+}
+
+void value_from_floats(const memory *m, int64_t t, const float *x) {
+    factor *to = m->value + t / 2 * PAIR(m->value_dim) + t % 2;
+    row_from_floats(to, 2, m->value_scale + t * CHUNKS(m->value_dim), x, m->value_dim);
+}
+
+void values_from_keys(const memory *m, int count) {
+    for (int t = 0; t < count; t += 2) {
+        const factor *key = m->key + t * APART(m->dim), *next = t + 1 < count ? key + APART(m->dim) : key;
+        __m256i *to = (__m256i *)(m->value + t / 2 * PAIR(m->value_dim));
+        for (int d = 0; d < m->value_dim; d += 16) {
+            __m256i a = _mm256_loadu_si256((const __m256i *)(key + d)), b = _mm256_loadu_si256((const __m256i *)(next + d));
+            __m256i low = _mm256_unpacklo_epi16(a, b), high = _mm256_unpackhi_epi16(a, b);
+            _mm256_storeu_si256(to++, _mm256_permute2x128_si256(low, high, 0x20));
+            _mm256_storeu_si256(to++, _mm256_permute2x128_si256(low, high, 0x31));
+        }
+    }
+}
+
+INLINE __m256i pair_of(const void *from) { return (__m256i)_mm256_broadcast_ss(from); }
+
+// Of how many pairs one comes with something that is fetched.
+#define FETCH 16
+
+// Adds the products of a pair of each of 16 queries and one key.
+#define ADD(sum, low, high, k)                                                                                         \
+    sum##_low = _mm256_add_epi32(sum##_low, _mm256_madd_epi16(low, k));                                                \
+    KEEP(sum##_low);                                                                                                   \
+    sum##_high = _mm256_add_epi32(sum##_high, _mm256_madd_epi16(high, k));                                             \
+    KEEP(sum##_high)
+
+// Keys that meet the queries together: their sums fill the registers.
+#define TOGETHER 6
+
+static void times(const attention *a, const factor *const key[TOGETHER], int from, int end,
+                  __m256i sums[TOGETHER][VECTORS]) {
+    const factor *k0 = key[0], *k1 = key[1], *k2 = key[2], *k3 = key[3], *k4 = key[4], *k5 = key[5];
+    const __m256i *q = (const __m256i *)(a->queries + from * QUERIES);
+    __m256i none = _mm256_setzero_si256(), s0_low = none, s0_high = none, s1_low = none, s1_high = none;
+    __m256i s2_low = none, s2_high = none, s3_low = none, s3_high = none;
+    __m256i s4_low = none, s4_high = none, s5_low = none, s5_high = none;
+    for (int d = from, some; d < end; d = some) {
+        some = end - d < 2 * FETCH ? end : d + 2 * FETCH;
+        ahead_fetch(a->soon);
+        for (int i = d; i < some; i += 2, q += 2) {
+            __m256i low = _mm256_loadu_si256(q), high = _mm256_loadu_si256(q + 1);
+            ADD(s0, low, high, pair_of(k0 + i));
+            ADD(s1, low, high, pair_of(k1 + i));
+            ADD(s2, low, high, pair_of(k2 + i));
+            ADD(s3, low, high, pair_of(k3 + i));
+            ADD(s4, low, high, pair_of(k4 + i));
+            ADD(s5, low, high, pair_of(k5 + i));
+        }
+    }
+    sums[0][0] = s0_low, sums[0][1] = s0_high, sums[1][0] = s1_low, sums[1][1] = s1_high;
+    sums[2][0] = s2_low, sums[2][1] = s2_high, sums[3][0] = s3_low, sums[3][1] = s3_high;
+    sums[4][0] = s4_low, sums[4][1] = s4_high, sums[5][0] = s5_low, sums[5][1] = s5_high;
+}
+
+static void scores_of(const attention *a, const memory *m, int64_t first, int count, floats (*out)[VECTORS]) {
+    for (int c = 0; c < CHUNKS(a->dim); c++) {
+        const float *scale = query_scale(a->queries, a->dim, c);
+        for (int t = 0; t < count; t += TOGETHER) {
+            const factor *key[TOGETHER];
+            __m256i sums[TOGETHER][VECTORS];
+            int some = count - t < TOGETHER ? count - t : TOGETHER;
+            // behind the last key comes that one again
+            for (int i = 0; i < TOGETHER; i++) key[i] = m->key + (first + t + (i < some ? i : some - 1)) * APART(a->dim);
+            times(a, key, c * CHUNK, chunk_end(a->dim, c), sums);
+            for (int i = 0; i < some; i++) {
+                float of_key = m->key_scale[(first + t + i) * CHUNKS(a->dim) + c];
+                for (int v = 0; v < VECTORS; v++) {
+                    floats part = (floats)_mm256_cvtepi32_ps(sums[i][v]) * load(scale + v * LANES) * of_key;
+                    out[t + i][v] = c ? out[t + i][v] + part : part;
+                }
+            }
+        }
+    }
+}
+
+// out of four queries, one or two vectors of it. `weights` are pairs of keys, [pairs, QUERIES, 2].
+INLINE void mix_some(const int wide, const attention *a, float *out, const factor *weights, const factor *value,
+                     int pairs, const float *shrink, const float *grow) {
+    __m256i none = _mm256_setzero_si256(), s0_low = none, s0_high = none, s1_low = none, s1_high = none;
+    __m256i s2_low = none, s2_high = none, s3_low = none, s3_high = none;
+    int64_t stride = PAIR(a->value_dim);
+    for (int t = 0, some; t < pairs; t = some) {
+        some = pairs - t < FETCH ? pairs : t + FETCH;
+        ahead_fetch(a->soon);
+#pragma GCC unroll 4
+        for (int i = t; i < some; i++, value += stride, weights += 2 * QUERIES) {
+            const __m256i *at = (const __m256i *)value;
+            __m256i low = _mm256_loadu_si256(at), high = wide == 2 ? _mm256_loadu_si256(at + 1) : none;
+            ADD(s0, low, high, pair_of(weights));
+            ADD(s1, low, high, pair_of(weights + 2));
+            ADD(s2, low, high, pair_of(weights + 4));
+            ADD(s3, low, high, pair_of(weights + 6));
+        }
+    }
+    __m256i sums[4][2] = {{s0_low, s0_high}, {s1_low, s1_high}, {s2_low, s2_high}, {s3_low, s3_high}};
+    for (int i = 0; i < 4; i++)
+        for (int v = 0; v < wide; v++) {
+            float *to = out + i * a->value_dim + v * LANES;
+            store(to, load(to) * shrink[i] + (floats)_mm256_cvtepi32_ps(sums[i][v]) * grow[i]);
+        }
+}
+
+// Weights times what values are scaled with, in pairs as [pairs, QUERIES, 2], each query's as large as they may be.
+// `back` gets what sums of products are to be scaled with. Keys that a query does not see change nothing of it.
+static void weigh(const memory *m, int64_t first, int keys, int chunk, floats (*weights)[VECTORS], factor *to,
+                  floats back[VECTORS]) {
+    int apart = CHUNKS(m->shared ? m->dim : m->value_dim);
+    const float *scale = m->value_scale + first * apart + chunk;
+    for (int v = 0; v < VECTORS; v++) {
+        floats most = {0};
+        for (int t = 0; t < keys; t++) most = larger(most, weights[t][v] * scale[t * apart]);
+        floats inverse = blend(most > splat(0), MOST_WEIGHT / most, (floats){0});
+        back[v] = most / MOST_WEIGHT;
+        for (int t = 0; t < keys; t += 2) {
+            __m256i even = _mm256_cvtps_epi32((__m256)(weights[t][v] * scale[t * apart] * inverse)), odd = {0};
+            if (t + 1 < keys) odd = _mm256_cvtps_epi32((__m256)(weights[t + 1][v] * scale[(t + 1) * apart] * inverse));
+            __m256i both = _mm256_or_si256(even, _mm256_slli_epi32(odd, 16));
+            _mm256_storeu_si256((__m256i *)(to + (t / 2 * QUERIES + v * LANES) * 2), both);
+        }
+    }
+}
+
+static void mix(attention *a, const memory *m, int64_t first, int keys, floats (*weights)[VECTORS],
+                const float *shrink, const float *grow) {
+    factor pairs[KEYS * QUERIES];
+    floats scaled[VECTORS];
+    for (int c = 0; c < CHUNKS(a->value_dim); c++) {
+        weigh(m, first, keys, c, weights, pairs, scaled);
+        for (int v = 0; v < VECTORS; v++) scaled[v] *= load(grow + v * LANES);
+        for (int d = c * CHUNK, end = chunk_end(a->value_dim, c), wide; d < end; d += wide * LANES) {
+            const factor *value = m->value + first / 2 * PAIR(a->value_dim) + 2 * d;
+            wide = end - d >= 2 * LANES ? 2 : 1;
+            for (int i = 0; i < QUERIES; i += 4) {
+                float *out = a->out + i * a->value_dim + d;
+                const float *more = (const float *)scaled + i;
+                if (wide == 2)
+                    mix_some(2, a, out, pairs + 2 * i, value, (keys + 1) / 2, shrink + i, more);
+                else
+                    mix_some(1, a, out, pairs + 2 * i, value, (keys + 1) / 2, shrink + i, more);
+            }
+        }
+    }
+}
