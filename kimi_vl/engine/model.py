@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kimi_vl.checkpoint import read_config
@@ -72,7 +71,7 @@ class EngineModel:
     @torch.inference_mode()
     def image_features(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:
         """One picture's patches [h·w, 3, patch, patch] float32 → [tokens, D] float32."""
-        with torch_threads(self.backend.threads):
+        with torch_threads(self.backend.picture_torch_threads):
             return self._image_features(pixel_values, grid)
 
     def _image_features(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -84,9 +83,10 @@ class EngineModel:
             qkv = block.wqkv(block.norm0(x)).unflatten(-1, (3, block.num_heads, block.head_dim))
             out = self.backend.picture_attention(qkv, angles)
             x = x + block.wo(out.flatten(1))
-            rise, fall = (cast(QuantizedLinear, linear).opened() for linear in (block.mlp.fc0, block.mlp.fc1))
+            rise = cast(QuantizedLinear, block.mlp.fc0).opened(gelu=True)
+            fall = cast(QuantizedLinear, block.mlp.fc1).opened()
             for some in x.split(PATCHES_AT_ONCE):
-                some += fall(F.gelu(rise(block.norm1(some)), approximate="tanh"))
+                some += fall(rise(block.norm1(some)))
         merged = merge_patches(tower.encoder.final_layernorm(x), grid, tower.merge_kernel_size)
         return self.projector(merged)
 

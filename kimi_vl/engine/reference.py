@@ -16,6 +16,7 @@ from torch import Tensor
 from kimi_vl.engine import int4
 from kimi_vl.engine.int4 import BLOCK_COLUMNS, BLOCK_ROWS, Int4Matrix, Loss, by_turns, likeliest
 from kimi_vl.engine.latents import read_rows, write_rows
+from kimi_vl.engine.opened import Opened, by_torch
 from kimi_vl.engine.pages import PAGE
 from kimi_vl.engine.weights import (
     DecoderWeights,
@@ -47,7 +48,7 @@ class Reference:
     kind = "torch"
 
     def __init__(self, threads: int) -> None:
-        self.threads = self.torch_threads = threads
+        self.threads = self.torch_threads = self.picture_torch_threads = threads
 
     def encode(self, weights: Tensor) -> tuple[Int4Matrix, Loss]:
         return int4.encode(weights)
@@ -62,6 +63,9 @@ class Reference:
         first, rest = (F.pad(y, (0, -y.shape[1] % BLOCK_ROWS)) for y in both)
         _, places = likeliest(first, exact)
         return first.scatter_add_(1, places, rest.gather(1, places))[:, : matrix.rows]
+
+    def opened(self, matrix: Int4Matrix, bias: Tensor, *, gelu: bool = False) -> Opened:
+        return by_torch(int4.decode(matrix), bias, gelu=gelu)
 
     def numbers(self, matrix: Int4Matrix) -> Tensor:
         return int4.decode(matrix)

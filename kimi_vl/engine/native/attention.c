@@ -34,20 +34,20 @@ attention attention_begin(const factor *queries, int dim, int value_dim, float *
 }
 
 void attention_add(attention *a, const memory *m, int64_t first, int keys, int visible, int step) {
-    floats scores[KEYS][VECTORS], shrink[VECTORS], grow[VECTORS];
-    scores_of(a, m, first, keys, scores);
+    floats score[KEYS][VECTORS], shrink[VECTORS], grow[VECTORS];
+    scores(a->queries, m, first, keys, score, a->soon);
     for (int v = 0; v < VECTORS; v++) {
         ints limit;
         for (int l = 0; l < LANES; l++) limit[l] = visible + (v * LANES + l) * step;
         for (int t = visible > 0 ? visible : 0; t < keys; t++)
-            scores[t][v] = blend(limit > t, scores[t][v], splat(NOTHING));
+            score[t][v] = blend(limit > t, score[t][v], splat(NOTHING));
         floats here = splat(NOTHING), sum = {0};
-        for (int t = 0; t < keys; t++) here = larger(here, scores[t][v]);
+        for (int t = 0; t < keys; t++) here = larger(here, score[t][v]);
         for (int t = 0; t < keys; t++) {
             // what is hidden from a query that sees nothing here would else count as e^0
-            floats weight = exponential(scores[t][v] - here);
-            scores[t][v] = blend(scores[t][v] > splat(NOTHING), weight, (floats){0});
-            sum += scores[t][v];
+            floats weight = exponential(score[t][v] - here);
+            score[t][v] = blend(score[t][v] > splat(NOTHING), weight, (floats){0});
+            sum += score[t][v];
         }
         floats most = larger(a->most[v], here);
         shrink[v] = exponential(a->most[v] - most);
@@ -55,7 +55,7 @@ void attention_add(attention *a, const memory *m, int64_t first, int keys, int v
         a->sum[v] = a->sum[v] * shrink[v] + sum * grow[v];
         a->most[v] = most;
     }
-    mix(a, m, first, keys, scores, (const float *)shrink, (const float *)grow);
+    mix(a, m, first, keys, score, (const float *)shrink, (const float *)grow);
 }
 
 void attention_end(const attention *parts, int count, int query, float *to) {

@@ -31,30 +31,43 @@ static float most_of(const float *x, int count) {
 // [-MOST, MOST]
 INLINE factor whole(float x) { return (factor)_mm_cvtss_si32(_mm_set_ss(x)); }
 
-void queries_fill(factor *queries, const float *const query[QUERIES], float scale, int dim, int from, int to) {
-    for (int c = from; c < to; c++) {
-        int first = c * CHUNK, end = chunk_end(dim, c);
-        for (int i = 0; i < QUERIES; i++) {
-            float most = query[i] ? most_of(query[i] + first, end - first) : 0, inverse = most > 0 ? MOST / most : 0;
-            query_scale(queries, dim, c)[i] = most / MOST * scale;
-            for (int d = first; d < end; d++)
-                queries[d / 2 * 2 * QUERIES + 2 * i + d % 2] = query[i] ? whole(query[i][d] * inverse) : 0;
-        }
+// Rounded, sixteen at a time as long as there are so many.
+static void whole_row(factor *to, const float *x, int count, float inverse) {
+    __m256 by = _mm256_set1_ps(inverse);
+    int d = 0;
+    for (; d + 16 <= count; d += 16) {
+        __m256i low = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + d), by));
+        __m256i high = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + d + 8), by));
+        // what is packed comes in the order low, high, low, high
+        __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
+        _mm256_storeu_si256((__m256i *)(to + d), both);
     }
+    for (; d < count; d++) to[d] = whole(x[d] * inverse);
 }
 
-// x[d] is put at to[d · step].
-static void row_from_floats(factor *to, int step, float *scale, const float *x, int dim) {
-    for (int c = 0; c < CHUNKS(dim); c++) {
-        int d = c * CHUNK, end = chunk_end(dim, c);
-        float most = most_of(x + d, end - d), inverse = most > 0 ? MOST / most : 0;
-        scale[c] = most / MOST;
-        for (; d < end; d++) to[d * step] = whole(x[d] * inverse);
+static float chunk_from_floats(factor *to, const float *x, int count) {
+    float most = most_of(x, count);
+    whole_row(to, x, count, most > 0 ? MOST / most : 0);
+    return most / MOST;
+}
+
+void queries_fill(factor *queries, const float *const query[QUERIES], float scale, int dim, int from, int to) {
+    for (int c = from; c < to; c++) {
+        int first = c * CHUNK, count = chunk_end(dim, c) - first;
+        factor row[QUERIES][CHUNK] = {0};
+        for (int i = 0; i < QUERIES; i++)
+            query_scale(queries, dim, c)[i] = query[i] ? chunk_from_floats(row[i], query[i] + first, count) * scale : 0;
+        for (int d = 0; d < count; d += 2)
+            for (int i = 0; i < QUERIES; i++) memcpy(queries + (first + d) * QUERIES + 2 * i, row[i] + d, 2 * sizeof(factor));
     }
 }
 
 void key_from_floats(const memory *m, int64_t t, const float *x) {
-    row_from_floats(m->key + t * APART(m->dim), 1, m->key_scale + t * CHUNKS(m->dim), x, m->dim);
+    factor *to = m->key + t * APART(m->dim);
+    for (int c = 0; c < CHUNKS(m->dim); c++) {
+        int d = c * CHUNK;
+        m->key_scale[t * CHUNKS(m->dim) + c] = chunk_from_floats(to + d, x + d, chunk_end(m->dim, c) - d);
+    }
 }
 
 // Its upper half is nothing but the number, so 16 become floats and go back into their order.
@@ -109,8 +122,12 @@ void key_from_int8(const memory *m, int64_t t, const int8_t *x, const float *sca
 }
 
 void value_from_floats(const memory *m, int64_t t, const float *x) {
-    factor *to = m->value + t / 2 * PAIR(m->value_dim) + t % 2;
-    row_from_floats(to, 2, m->value_scale + t * CHUNKS(m->value_dim), x, m->value_dim);
+    factor *to = m->value + t / 2 * PAIR(m->value_dim) + t % 2, chunk[CHUNK];
+    for (int c = 0; c < CHUNKS(m->value_dim); c++) {
+        int d = c * CHUNK, count = chunk_end(m->value_dim, c) - d;
+        m->value_scale[t * CHUNKS(m->value_dim) + c] = chunk_from_floats(chunk, x + d, count);
+        for (int i = 0; i < count; i++) to[2 * (d + i)] = chunk[i];
+    }
 }
 
 void values_from_keys(const memory *m, int count) {
@@ -138,19 +155,17 @@ INLINE __m256i pair_of(const void *from) { return (__m256i)_mm256_broadcast_ss(f
     sum##_high = _mm256_add_epi32(sum##_high, _mm256_madd_epi16(high, k));                                             \
     KEEP(sum##_high)
 
-// Keys that meet the queries together: their sums fill the registers.
-#define TOGETHER 6
-
-static void times(const attention *a, const factor *const key[TOGETHER], int from, int end,
-                  __m256i sums[TOGETHER][VECTORS]) {
+// Their sums fill the registers.
+static void times(const factor *queries, const factor *const key[TOGETHER_KEYS], int from, int end,
+                  __m256i sums[TOGETHER_KEYS][VECTORS], ahead *soon) {
     const factor *k0 = key[0], *k1 = key[1], *k2 = key[2], *k3 = key[3], *k4 = key[4], *k5 = key[5];
-    const __m256i *q = (const __m256i *)(a->queries + from * QUERIES);
+    const __m256i *q = (const __m256i *)(queries + from * QUERIES);
     __m256i none = _mm256_setzero_si256(), s0_low = none, s0_high = none, s1_low = none, s1_high = none;
     __m256i s2_low = none, s2_high = none, s3_low = none, s3_high = none;
     __m256i s4_low = none, s4_high = none, s5_low = none, s5_high = none;
     for (int d = from, some; d < end; d = some) {
         some = end - d < 2 * FETCH ? end : d + 2 * FETCH;
-        ahead_fetch(a->soon);
+        ahead_fetch(soon);
         for (int i = d; i < some; i += 2, q += 2) {
             __m256i low = _mm256_loadu_si256(q), high = _mm256_loadu_si256(q + 1);
             ADD(s0, low, high, pair_of(k0 + i));
@@ -166,18 +181,18 @@ static void times(const attention *a, const factor *const key[TOGETHER], int fro
     sums[4][0] = s4_low, sums[4][1] = s4_high, sums[5][0] = s5_low, sums[5][1] = s5_high;
 }
 
-static void scores_of(const attention *a, const memory *m, int64_t first, int count, floats (*out)[VECTORS]) {
-    for (int c = 0; c < CHUNKS(a->dim); c++) {
-        const float *scale = query_scale(a->queries, a->dim, c);
-        for (int t = 0; t < count; t += TOGETHER) {
-            const factor *key[TOGETHER];
-            __m256i sums[TOGETHER][VECTORS];
-            int some = count - t < TOGETHER ? count - t : TOGETHER;
+void scores(const factor *queries, const memory *m, int64_t first, int count, floats (*out)[VECTORS], ahead *soon) {
+    for (int c = 0; c < CHUNKS(m->dim); c++) {
+        const float *scale = query_scale(queries, m->dim, c);
+        for (int t = 0; t < count; t += TOGETHER_KEYS) {
+            const factor *key[TOGETHER_KEYS];
+            __m256i sums[TOGETHER_KEYS][VECTORS];
+            int some = count - t < TOGETHER_KEYS ? count - t : TOGETHER_KEYS;
             // behind the last key comes that one again
-            for (int i = 0; i < TOGETHER; i++) key[i] = m->key + (first + t + (i < some ? i : some - 1)) * APART(a->dim);
-            times(a, key, c * CHUNK, chunk_end(a->dim, c), sums);
+            for (int i = 0; i < TOGETHER_KEYS; i++) key[i] = m->key + (first + t + (i < some ? i : some - 1)) * APART(m->dim);
+            times(queries, key, c * CHUNK, chunk_end(m->dim, c), sums, soon);
             for (int i = 0; i < some; i++) {
-                float of_key = m->key_scale[(first + t + i) * CHUNKS(a->dim) + c];
+                float of_key = m->key_scale[(first + t + i) * CHUNKS(m->dim) + c];
                 for (int v = 0; v < VECTORS; v++) {
                     floats part = (floats)_mm256_cvtepi32_ps(sums[i][v]) * load(scale + v * LANES) * of_key;
                     out[t + i][v] = c ? out[t + i][v] + part : part;

@@ -54,13 +54,14 @@ INLINE __m512bh pair(const uint16_t *from) {
     return (__m512bh)_mm512_set1_epi32(both);
 }
 
-INLINE void times(const attention *a, const int some, const factor *rows, int64_t stride, floats (*out)[VECTORS]) {
+INLINE void times(const int some, const factor *queries, int dim, const factor *rows, int64_t stride,
+                  floats (*out)[VECTORS], ahead *soon) {
     __m512 sum[16];
 #pragma GCC unroll 16
     for (int t = 0; t < some; t++) sum[t] = _mm512_setzero_ps();
-    for (int d = 0; d < a->dim; d += 2) {
-        __m512bh q = (__m512bh)_mm512_loadu_si512(a->queries + d * LANES);
-        if (d % (2 * FETCH) == 0) ahead_fetch(a->soon);
+    for (int d = 0; d < dim; d += 2) {
+        __m512bh q = (__m512bh)_mm512_loadu_si512(queries + d * LANES);
+        if (d % (2 * FETCH) == 0) ahead_fetch(soon);
 #pragma GCC unroll 16
         for (int t = 0; t < some; t++) sum[t] = _mm512_dpbf16_ps(sum[t], q, pair(rows + t * stride + d));
     }
@@ -68,13 +69,13 @@ INLINE void times(const attention *a, const int some, const factor *rows, int64_
     for (int t = 0; t < some; t++) out[t][0] = (floats)sum[t];
 }
 
-static void scores_of(const attention *a, const memory *m, int64_t first, int count, floats (*out)[VECTORS]) {
+void scores(const factor *queries, const memory *m, int64_t first, int count, floats (*out)[VECTORS], ahead *soon) {
     int64_t stride = APART(m->dim);
     const factor *rows = m->key + first * stride;
     int t = 0;
-    for (; t + 16 <= count; t += 16) times(a, 16, rows + t * stride, stride, out + t);
-    for (; t + 4 <= count; t += 4) times(a, 4, rows + t * stride, stride, out + t);
-    for (; t < count; t++) times(a, 1, rows + t * stride, stride, out + t);
+    for (; t + 16 <= count; t += 16) times(16, queries, m->dim, rows + t * stride, stride, out + t, soon);
+    for (; t + 4 <= count; t += 4) times(4, queries, m->dim, rows + t * stride, stride, out + t, soon);
+    for (; t < count; t++) times(1, queries, m->dim, rows + t * stride, stride, out + t, soon);
 }
 
 static void mix(attention *a, const memory *m, int64_t first, int keys, floats (*weights)[VECTORS],

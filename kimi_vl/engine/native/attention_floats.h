@@ -29,11 +29,12 @@ void values_from_keys(const memory *m, int count) {
     (void)m, (void)count; // they are the same
 }
 
-INLINE void times(const int some, const attention *a, const factor *rows, int64_t stride, floats (*out)[VECTORS]) {
+INLINE void times(const int some, const factor *queries, int dim, const factor *rows, int64_t stride,
+                  floats (*out)[VECTORS]) {
     floats sum[4][VECTORS] = {0};
-    for (int d = 0; d < a->dim; d++) {
+    for (int d = 0; d < dim; d++) {
         floats q[VECTORS];
-        for (int v = 0; v < VECTORS; v++) q[v] = load(a->queries + d * QUERIES + v * LANES);
+        for (int v = 0; v < VECTORS; v++) q[v] = load(queries + d * QUERIES + v * LANES);
         for (int t = 0; t < some; t++)
             for (int v = 0; v < VECTORS; v++) sum[t][v] += q[v] * rows[t * stride + d];
     }
@@ -41,12 +42,13 @@ INLINE void times(const int some, const attention *a, const factor *rows, int64_
         for (int v = 0; v < VECTORS; v++) out[t][v] = sum[t][v];
 }
 
-static void scores_of(const attention *a, const memory *m, int64_t first, int count, floats (*out)[VECTORS]) {
+void scores(const factor *queries, const memory *m, int64_t first, int count, floats (*out)[VECTORS], ahead *soon) {
     int64_t stride = APART(m->dim);
     const factor *rows = m->key + first * stride;
+    (void)soon; // processors without vectors of their own are no faster for it
     int t = 0;
-    for (; t + 4 <= count; t += 4) times(4, a, rows + t * stride, stride, out + t);
-    for (; t < count; t++) times(1, a, rows + t * stride, stride, out + t);
+    for (; t + 4 <= count; t += 4) times(4, queries, m->dim, rows + t * stride, stride, out + t);
+    for (; t < count; t++) times(1, queries, m->dim, rows + t * stride, stride, out + t);
 }
 
 // Of four queries, two vectors.

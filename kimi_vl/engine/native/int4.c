@@ -420,18 +420,12 @@ void int4_linear_some(pool *p, const float *x, int64_t count, int64_t tokens, co
 
 // ---- as numbers ----
 
-typedef struct {
-    const int4_matrix *w;
-    int64_t rows, columns;
-    number *to;
-} numbers_job;
-
-// to [16][128] += the weights of a block.
-static void add_block(const uint8_t *w, const float row_scale[ROWS], float to[ROWS][COLUMNS]) {
+// to [16, stride], of which 128 columns, += the weights of a block.
+static void add_block(const uint8_t *w, const float row_scale[ROWS], float *to, int64_t stride) {
     for (int g = 0; g < GROUPS; g++) {
         const uint8_t *at = w + GROUPS * ROWS + 256 * g;
         for (int r = 0; r < ROWS; r++) {
-            float step = (float)(int8_t)w[ROWS * g + r] * row_scale[r], *row = to[r] + g * GROUP;
+            float step = (float)(int8_t)w[ROWS * g + r] * row_scale[r], *row = to + r * stride + g * GROUP;
             uint8_t both[16];
             for (int j = 0; j < 4; j++) memcpy(both + 4 * j, at + 64 * j + 4 * r, 4);
             for (int i = 0; i < 16; i += LANES) {
@@ -447,25 +441,36 @@ static void add_block(const uint8_t *w, const float row_scale[ROWS], float to[RO
     }
 }
 
+void int4_rows(const int4_matrix *w, int64_t block_row, float *to) {
+    memset(to, 0, sizeof(float) * ROWS * (size_t)w->columns);
+    for (int64_t c = 0; c < w->columns / COLUMNS; c++) {
+        int64_t skipped = block_row * w->stride + c * BLOCK_BYTES;
+        add_block(w->blocks + skipped, w->row_scale + block_row * ROWS, to + c * COLUMNS, w->columns);
+        if (w->rest) add_block(w->rest + skipped, w->rest_scale + block_row * ROWS, to + c * COLUMNS, w->columns);
+    }
+}
+
+typedef struct {
+    const int4_matrix *w;
+    int64_t rows, columns;
+    number *to;
+    float *floats; // [threads, 16, padded columns]
+} numbers_job;
+
 static void numbers_work(void *context, int thread, int threads) {
     numbers_job *j = context;
-    int64_t blocks = j->w->columns / COLUMNS;
     share mine = share_of(j->w->rows / ROWS, thread, threads);
-    for (int64_t b = mine.from; b < mine.to; b++)
-        for (int64_t c = 0; c < blocks; c++) {
-            int64_t skipped = b * j->w->stride + c * BLOCK_BYTES, first = c * COLUMNS;
-            int64_t some = j->columns - first < COLUMNS ? j->columns - first : COLUMNS;
-            float block[ROWS][COLUMNS] = {0};
-            add_block(j->w->blocks + skipped, j->w->row_scale + b * ROWS, block);
-            if (j->w->rest) add_block(j->w->rest + skipped, j->w->rest_scale + b * ROWS, block);
-            for (int64_t r = b * ROWS; r < (b + 1) * ROWS && r < j->rows; r++) {
-                number *row = j->to + r * j->columns + first;
-                for (int64_t i = 0; i < some; i++) row[i] = one_number(block[r % ROWS][i]);
-            }
-        }
+    float *floats = j->floats + thread * ROWS * j->w->columns;
+    for (int64_t b = mine.from; b < mine.to; b++) {
+        int4_rows(j->w, b, floats);
+        for (int64_t r = b * ROWS; r < (b + 1) * ROWS && r < j->rows; r++)
+            for (int64_t i = 0; i < j->columns; i++)
+                j->to[r * j->columns + i] = one_number(floats[r % ROWS * j->w->columns + i]);
+    }
 }
 
 void int4_numbers(pool *p, const int4_matrix *w, int64_t rows, int64_t columns, number *to) {
-    numbers_job j = {w, rows, columns, to};
+    int64_t floats = pool_threads(p) * ROWS * w->columns * (int64_t)sizeof(float);
+    numbers_job j = {w, rows, columns, to, (float *)pool_room(p, floats)};
     pool_run(p, numbers_work, &j);
 }

@@ -100,6 +100,9 @@ void int4_linear(pool *p, const float *x, int64_t count, int64_t tokens, const f
 void int4_linear_some(pool *p, const float *x, int64_t count, int64_t tokens, const float *norm, float eps,
                       const int4_matrix *w, const int32_t *wanted, int64_t some, float *y);
 
+// to [16, columns] = the weights of 16 rows.
+void int4_rows(const int4_matrix *w, int64_t block_row, float *to);
+
 // to [rows, columns] = the weights, without what w is padded with.
 void int4_numbers(pool *p, const int4_matrix *w, int64_t rows, int64_t columns, number *to);
 
