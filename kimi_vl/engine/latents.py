@@ -7,6 +7,10 @@ In plain torch, as :mod:`kimi_vl.engine.reference` has it; the native functions 
 
 from __future__ import annotations
 
+import mmap
+import sys
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
@@ -14,10 +18,21 @@ from kimi_vl.engine.pages import PAGE, SCALE_COLUMNS, CacheDtype, row_bytes
 
 
 def empty_cache(pages: int, kv_lora_rank: int, qk_rope_head_dim: int, dtype: CacheDtype) -> Tensor:
-    """One layer's: [pages, 64, rank + rope] bfloat16, or int8 of the bytes of a row."""
-    if dtype == "bfloat16":
-        return torch.empty(pages, PAGE, kv_lora_rank + qk_rope_head_dim, dtype=torch.bfloat16)
-    return torch.empty(pages, PAGE, row_bytes(kv_lora_rank, qk_rope_head_dim, dtype), dtype=torch.int8)
+    """One layer's: [pages, 64, rank + rope] bfloat16, or int8 of the bytes of a row. What it holds is not said."""
+    width = row_bytes(kv_lora_rank, qk_rope_head_dim, dtype)
+    memory = _large_pages(pages * PAGE * width).view(torch.bfloat16 if dtype == "bfloat16" else torch.int8)
+    return memory.view(pages, PAGE, -1)
+
+
+def _large_pages(size: int) -> Tensor:
+    """Bytes whose system pages are large where Linux has such: a token reads all of a long cache, and where each page
+    lies would have to be looked up too often."""
+    if sys.platform != "linux" or not size:
+        return torch.empty(size, dtype=torch.uint8)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # of a kernel that was built without
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 def write_rows(cache: Tensor, at: Tensor, rows: Tensor, kv_lora_rank: int) -> None:
