@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from kimi_vl import SamplingParams
 from kimi_vl.engine.engine import Engine, EngineOptions
 from kimi_vl.engine.features import FeatureCache
+from kimi_vl.engine.latents import empty_cache
 from kimi_vl.engine.model import EngineModel
 from tests.engines import LINE, answers, ask, noise, run, simple_answer
 from tests.memory import resident
@@ -28,6 +31,20 @@ def test_memory_is_flat_over_a_thousand_new_pictures(nano4: EngineModel) -> None
         run(engine, *(ask(nano4, noise(n, 84 + n % 28, 84), params=params) for n in range(count, count + 8)))
         after[count + 8] = resident()
     assert after[1000] - after[200] < 4_000_000
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="this system has no large pages")
+def test_the_cache_asks_for_large_pages_and_takes_none_before_it_is_used() -> None:
+    cache = empty_cache(4096, 512, 64, "bfloat16")
+    here, flags, size = False, "", 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            here = int(match[1], 16) <= cache.data_ptr() < int(match[2], 16)
+        elif here and line.startswith("VmFlags:"):
+            flags = line
+        elif here and (match := re.match(r"Rss: +(\d+) kB", line)):
+            size = int(match[1])
+    assert "hg" in flags.split() and size < 4096
 
 
 def test_features_stay_within_their_budget(nano4: EngineModel) -> None:
