@@ -176,7 +176,7 @@ class Kernels:
         """x [T, D] → x times a matrix [rows, D], plus bias, then GELU if that is wanted: [T, rows], for thousands of x.
 
         The weights are as large as this multiplies them fastest for as long as it is kept: bfloat16 with AVX-512, by
-        torch; 16 bits with AVX2, where it is twice as fast as torch is with float32; else float32, by torch.
+        torch; 16 bits with AVX2, half as fast again as torch with float32; else float32, by torch.
         """
         if self.kind != "avx2":
             return by_torch(self.numbers(matrix), bias, gelu=gelu)
