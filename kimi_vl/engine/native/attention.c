@@ -16,7 +16,9 @@ memory take_memory(room *r, int64_t count, int dim, int value_dim, int shared) {
     memory m = {.dim = dim, .value_dim = value_dim, .value_stride = value_dim, .shared = shared};
     m.key = take(r, count * APART(dim) * (int64_t)sizeof(factor));
 #if KIMI_AVX2
-    m.value = take(r, (count + 1) / 2 * PAIR(value_dim) * (int64_t)sizeof(factor));
+    // tiles that are read one after the other should not lie in the same places of a processor's cache
+    m.value_stride = (count + 1) / 2 * 2 * TILE + 2 * TILE;
+    m.value = take(r, (value_dim + TILE - 1) / TILE * m.value_stride * (int64_t)sizeof(factor));
     m.key_scale = take(r, count * CHUNKS(dim) * (int64_t)sizeof(float));
     m.value_scale = shared ? m.key_scale : take(r, count * CHUNKS(value_dim) * (int64_t)sizeof(float));
 #else
@@ -73,4 +75,5 @@ void attention_end(const attention *parts, int count, int query, float *to) {
         for (int i = 0; i < count; i++) out += load(parts[i].out + (int64_t)query * value_dim + d) * share[i];
         store(to + d, out / sum);
     }
+    in_order(to, value_dim);
 }

@@ -2,7 +2,7 @@
 // share.
 //
 // The queries are the heads of one token over its latents (decoding), or as many tokens of one head (prompts, pictures).
-// Scores never leave the block of 64 keys that they belong to: maximum and sum go along (Milakov and Gimelshein,
+// Scores never leave the block of keys that they belong to: maximum and sum go along (Milakov and Gimelshein,
 // arXiv 1805.02867).
 
 #ifndef KIMI_ATTENTION_H
@@ -13,8 +13,6 @@
 #include "ahead.h"
 #include "pool.h"
 #include "simd.h"
-
-#define KEYS 64 // of one block at most
 
 // What is multiplied: bfloat16 where the processor does that; with AVX2 whole numbers of 13 bits and the sign, of which
 // 128 have a scale, since it multiplies them nearly twice as fast as floats; else floats.
@@ -30,6 +28,7 @@ typedef float factor;
 #endif
 #define QUERIES (VECTORS * LANES)
 
+#define KEYS 64   // of a block at most
 #define CHUNK 128 // numbers of a query, key or value that have one scale
 #define CHUNKS(dim) (((dim) + CHUNK - 1) / CHUNK)
 
@@ -51,7 +50,7 @@ void queries_fill(factor *queries, const float *const query[QUERIES], float scal
 typedef struct {
     int dim, value_dim;             // even; a multiple of STEP
     factor *key;                    // [count, APART(dim)]
-    factor *value;                  // [count, value_stride]; with AVX2 [count / 2, value_dim, 2]
+    factor *value;                  // [count, value_stride]; with AVX2 [value_dim / 16, value_stride]
     int64_t value_stride;
     float *key_scale, *value_scale; // [count, CHUNKS(dim)], [count, CHUNKS(value_dim)] with AVX2, else none
     int shared;                     // values are the first numbers of keys
@@ -59,12 +58,13 @@ typedef struct {
 
 memory take_memory(room *r, int64_t count, int dim, int value_dim, int shared);
 
+// The first `count` keys, and values if these are shared, from [count, dim].
+void keys_from_bf16(const memory *m, const uint16_t *x, int count);
 void key_from_floats(const memory *m, int64_t t, const float *x);
-void key_from_bf16(const memory *m, int64_t t, const uint16_t *x);
 // x[i] · the scale of its chunk
 void key_from_int8(const memory *m, int64_t t, const int8_t *x, const float *scale);
 void value_from_floats(const memory *m, int64_t t, const float *x);
-// After `count` keys of a shared memory.
+// After `count` keys of a shared memory, unless they were of bfloat16.
 void values_from_keys(const memory *m, int count);
 
 #if KIMI_AVX512

@@ -6,8 +6,15 @@
 #define MOST 4095
 #define MOST_WEIGHT 8191
 
-// Pairs of values lie as far apart as keeps them from one another's places in the cache.
-#define PAIR(value_dim) (2 * (value_dim) + 32)
+// Values lie in tiles of sixteen numbers, pair by pair of keys: first those at even places, then those at odd ones, as
+// they come from bfloat16. A last tile of eight has them in their order.
+#define TILE 16
+
+// Number d of value t, which lies beside that of its neighbour.
+INLINE factor *value_at(const memory *m, int64_t t, int d) {
+    int place = d / TILE * TILE + TILE <= m->value_dim ? d % 2 * (TILE / 2) + d % TILE / 2 : d % TILE;
+    return m->value + d / TILE * m->value_stride + (t / 2 * TILE + place) * 2;
+}
 
 int64_t queries_bytes(int dim) {
     return (int64_t)QUERIES * (dim * (int64_t)sizeof(factor) + CHUNKS(dim) * (int64_t)sizeof(float));
@@ -70,25 +77,14 @@ void key_from_floats(const memory *m, int64_t t, const float *x) {
     }
 }
 
-// Its upper half is nothing but the number, so 16 become floats and go back into their order.
-INLINE void sixteen_from_bf16(factor *to, const uint16_t *x, __m256 inverse) {
-    __m256i all = _mm256_loadu_si256((const __m256i *)x), none = _mm256_setzero_si256();
-    __m256 low = _mm256_castsi256_ps(_mm256_unpacklo_epi16(none, all));
-    __m256 high = _mm256_castsi256_ps(_mm256_unpackhi_epi16(none, all));
-    __m256i low_whole = _mm256_cvtps_epi32(_mm256_mul_ps(low, inverse));
-    __m256i high_whole = _mm256_cvtps_epi32(_mm256_mul_ps(high, inverse));
-    _mm256_storeu_si256((__m256i *)to, _mm256_packs_epi32(low_whole, high_whole));
-}
-
 INLINE uint16_t largest_of_sixteen(__m256i x) {
     __m128i eight = _mm_max_epu16(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     // what the processor finds is the smallest
     return (uint16_t)~_mm_extract_epi16(_mm_minpos_epu16(_mm_xor_si128(eight, _mm_set1_epi16(-1))), 0);
 }
 
-// A chunk of `count` numbers; returns its scale.
-INLINE float chunk_from_bf16(const int count, factor *to, const uint16_t *x) {
-    // without their signs, numbers of bfloat16 have the order of their bits
+// The largest of a chunk of `count` numbers without their signs, which have the order of their bits.
+INLINE float most_of_bf16(const int count, const uint16_t *x) {
     __m256i largest = _mm256_setzero_si256();
     int d = 0;
 #pragma GCC unroll 8
@@ -98,21 +94,75 @@ INLINE float chunk_from_bf16(const int count, factor *to, const uint16_t *x) {
     }
     uint16_t bits = largest_of_sixteen(largest);
     for (; d < count; d++) bits = (x[d] & 0x7fff) > bits ? x[d] & 0x7fff : bits;
-    float most = float_of_bf16(bits), inverse = most > 0 ? MOST / most : 0;
-    d = 0;
-#pragma GCC unroll 8
-    for (; d + 16 <= count; d += 16) sixteen_from_bf16(to + d, x + d, _mm256_set1_ps(inverse));
-    for (; d < count; d++) to[d] = whole(float_of_bf16(x[d]) * inverse);
-    return most / MOST;
+    return float_of_bf16(bits);
 }
 
-void key_from_bf16(const memory *m, int64_t t, const uint16_t *x) {
-    factor *to = m->key + t * APART(m->dim);
-    float *scale = m->key_scale + t * CHUNKS(m->dim);
-    int c = 0;
-    for (; (c + 1) * CHUNK <= m->dim; c++) scale[c] = chunk_from_bf16(CHUNK, to + c * CHUNK, x + c * CHUNK);
-    int left = m->dim - c * CHUNK;
-    if (left) scale[c] = chunk_from_bf16(left, to + c * CHUNK, x + c * CHUNK);
+// Eight floats that become whole numbers, which are then the lower 16 bits of what this returns.
+INLINE __m256i lower_whole(__m256i x, __m256 inverse) {
+    return (__m256i)_mm256_fmadd_ps((__m256)x, inverse, _mm256_set1_ps(12582912.0f)); // 1.5 · 2^23
+}
+
+// The lower 16 bits of each, the second's behind the first's.
+INLINE __m256i lower_halves(__m256i first, __m256i second) {
+    return _mm256_blend_epi16(first, _mm256_slli_epi32(second, 16), 0xaa);
+}
+
+// Some numbers of a chunk of two keys, and of their values if there are any. bfloat16 is the upper half of a float.
+INLINE void some_from_bf16(int count, const uint16_t *x, const uint16_t *next, float inverse, float next_inverse,
+                           factor *key, factor *next_key, factor *values, int64_t tile) {
+    __m256 by = _mm256_set1_ps(inverse), next_by = _mm256_set1_ps(next_inverse);
+    __m256i upper = _mm256_set1_epi32((int)0xffff0000);
+    int d = 0;
+    for (; d + 16 <= count; d += 16, values += tile) {
+        __m256i a = _mm256_loadu_si256((const __m256i *)(x + d)), b = _mm256_loadu_si256((const __m256i *)(next + d));
+        __m256i a_even = lower_whole(_mm256_slli_epi32(a, 16), by);
+        __m256i a_odd = lower_whole(_mm256_and_si256(a, upper), by);
+        __m256i b_even = lower_whole(_mm256_slli_epi32(b, 16), next_by);
+        __m256i b_odd = lower_whole(_mm256_and_si256(b, upper), next_by);
+        _mm256_storeu_si256((__m256i *)(key + d), lower_halves(a_even, a_odd));
+        _mm256_storeu_si256((__m256i *)(next_key + d), lower_halves(b_even, b_odd));
+        if (!tile) continue;
+        _mm256_storeu_si256((__m256i *)values, lower_halves(a_even, b_even));
+        _mm256_storeu_si256((__m256i *)(values + TILE), lower_halves(a_odd, b_odd));
+    }
+    for (; d < count; d++) {
+        key[d] = whole(float_of_bf16(x[d]) * inverse);
+        next_key[d] = whole(float_of_bf16(next[d]) * next_inverse);
+    }
+}
+
+// Of each chunk of a key.
+static void scales_of_bf16(int dim, const uint16_t *x, float *scale, float *inverse) {
+    for (int c = 0; c < CHUNKS(dim); c++) {
+        int d = c * CHUNK, some = chunk_end(dim, c) - d;
+        float most = some == CHUNK ? most_of_bf16(CHUNK, x + d) : most_of_bf16(some, x + d);
+        inverse[c] = most > 0 ? MOST / most : 0;
+        scale[c] = most * (1.0f / MOST);
+    }
+}
+
+void keys_from_bf16(const memory *m, const uint16_t *x, int count) {
+    int chunks = CHUNKS(m->dim), valued = m->shared ? m->value_dim : 0;
+    float *scale = m->key_scale, inverse[(count + 1) * chunks];
+    for (int t = -2; t < count; t += 2) {
+        // before they are needed: much would wait for them
+        for (int i = t + 2; i < t + 4 && i < count; i++)
+            scales_of_bf16(m->dim, x + (int64_t)i * m->dim, scale + i * chunks, inverse + i * chunks);
+        if (t < 0) continue;
+        // the last of an odd number has itself beside it
+        int two = t + 1 < count;
+        const uint16_t *row = x + (int64_t)t * m->dim, *next = row + two * m->dim;
+        factor *key = m->key + t * APART(m->dim), *next_key = key + two * APART(m->dim);
+        for (int c = 0; c < chunks; c++) {
+            int d = c * CHUNK, end = chunk_end(m->dim, c), with = valued < d ? d : valued < end ? valued : end;
+            float by = inverse[t * chunks + c], next_by = inverse[(t + two) * chunks + c];
+            if (with > d)
+                some_from_bf16(with - d, row + d, next + d, by, next_by, key + d, next_key + d,
+                               value_at(m, t, d), m->value_stride);
+            if (end > with)
+                some_from_bf16(end - with, row + with, next + with, by, next_by, key + with, next_key + with, NULL, 0);
+        }
+    }
 }
 
 void key_from_int8(const memory *m, int64_t t, const int8_t *x, const float *scale) {
@@ -122,23 +172,22 @@ void key_from_int8(const memory *m, int64_t t, const int8_t *x, const float *sca
 }
 
 void value_from_floats(const memory *m, int64_t t, const float *x) {
-    factor *to = m->value + t / 2 * PAIR(m->value_dim) + t % 2, chunk[CHUNK];
+    factor chunk[CHUNK];
     for (int c = 0; c < CHUNKS(m->value_dim); c++) {
         int d = c * CHUNK, count = chunk_end(m->value_dim, c) - d;
         m->value_scale[t * CHUNKS(m->value_dim) + c] = chunk_from_floats(chunk, x + d, count);
-        for (int i = 0; i < count; i++) to[2 * (d + i)] = chunk[i];
+        for (int i = 0; i < count; i++) value_at(m, t, d + i)[t % 2] = chunk[i];
     }
 }
 
 void values_from_keys(const memory *m, int count) {
     for (int t = 0; t < count; t += 2) {
         const factor *key = m->key + t * APART(m->dim), *next = t + 1 < count ? key + APART(m->dim) : key;
-        __m256i *to = (__m256i *)(m->value + t / 2 * PAIR(m->value_dim));
-        for (int d = 0; d < m->value_dim; d += 16) {
+        for (int d = 0; d < m->value_dim; d += TILE) {
             __m256i a = _mm256_loadu_si256((const __m256i *)(key + d)), b = _mm256_loadu_si256((const __m256i *)(next + d));
-            __m256i low = _mm256_unpacklo_epi16(a, b), high = _mm256_unpackhi_epi16(a, b);
-            _mm256_storeu_si256(to++, _mm256_permute2x128_si256(low, high, 0x20));
-            _mm256_storeu_si256(to++, _mm256_permute2x128_si256(low, high, 0x31));
+            __m256i *to = (__m256i *)value_at(m, t, d);
+            _mm256_storeu_si256(to, lower_halves(a, b));
+            _mm256_storeu_si256(to + 1, _mm256_blend_epi16(_mm256_srli_epi32(a, 16), b, 0xaa));
         }
     }
 }
@@ -207,12 +256,11 @@ INLINE void mix_some(const int wide, const attention *a, float *out, const facto
                      int pairs, const float *shrink, const float *grow) {
     __m256i none = _mm256_setzero_si256(), s0_low = none, s0_high = none, s1_low = none, s1_high = none;
     __m256i s2_low = none, s2_high = none, s3_low = none, s3_high = none;
-    int64_t stride = PAIR(a->value_dim);
     for (int t = 0, some; t < pairs; t = some) {
         some = pairs - t < FETCH ? pairs : t + FETCH;
         ahead_fetch(a->soon);
 #pragma GCC unroll 4
-        for (int i = t; i < some; i++, value += stride, weights += 2 * QUERIES) {
+        for (int i = t; i < some; i++, value += 2 * TILE, weights += 2 * QUERIES) {
             const __m256i *at = (const __m256i *)value;
             __m256i low = _mm256_loadu_si256(at), high = wide == 2 ? _mm256_loadu_si256(at + 1) : none;
             ADD(s0, low, high, pair_of(weights));
@@ -257,7 +305,7 @@ static void mix(attention *a, const memory *m, int64_t first, int keys, floats (
         weigh(m, first, keys, c, weights, pairs, scaled);
         for (int v = 0; v < VECTORS; v++) scaled[v] *= load(grow + v * LANES);
         for (int d = c * CHUNK, end = chunk_end(a->value_dim, c), wide; d < end; d += wide * LANES) {
-            const factor *value = m->value + first / 2 * PAIR(a->value_dim) + 2 * d;
+            const factor *value = m->value + d / TILE * m->value_stride + first * TILE;
             wide = end - d >= 2 * LANES ? 2 : 1;
             for (int i = 0; i < QUERIES; i += 4) {
                 float *out = a->out + i * a->value_dim + d;
@@ -268,5 +316,15 @@ static void mix(attention *a, const memory *m, int64_t first, int keys, floats (
                     mix_some(1, a, out, pairs + 2 * i, value, (keys + 1) / 2, shrink + i, more);
             }
         }
+    }
+}
+
+// Sums of values lie as these do.
+static void in_order(float *x, int count) {
+    for (; count >= TILE; count -= TILE, x += TILE) {
+        __m256 even = _mm256_loadu_ps(x), odd = _mm256_loadu_ps(x + LANES);
+        __m256 low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
+        _mm256_storeu_ps(x, _mm256_permute2f128_ps(low, high, 0x20));
+        _mm256_storeu_ps(x + LANES, _mm256_permute2f128_ps(low, high, 0x31));
     }
 }

@@ -150,11 +150,9 @@ static void read_row(const mla_job *j, const uint8_t *row, int from, int to, flo
     }
 }
 
-// The same as key t of a page.
-static void read_key(const mla_job *j, uint8_t *row, const memory *page, int t) {
-    if (!j->eight) {
-        key_from_bf16(page, t, (const uint16_t *)row);
-    } else if (j->a->rank % CHUNK == 0 && j->a->rope <= CHUNK) {
+// The same of 8 bits, as key t of a page.
+static void read_key(const mla_job *j, const uint8_t *row, const memory *page, int t) {
+    if (j->a->rank % CHUNK == 0 && j->a->rope <= CHUNK) {
         float scale[CHUNKS(j->width)];
         memcpy(scale, row + j->width, sizeof scale);
         key_from_int8(page, t, (const int8_t *)row, scale);
@@ -163,6 +161,16 @@ static void read_key(const mla_job *j, uint8_t *row, const memory *page, int t) 
         read_row(j, row, 0, j->width, x);
         key_from_floats(page, t, x);
     }
+}
+
+// The first `count` rows of a page, as keys and values.
+static void read_page(const mla_job *j, const uint8_t *rows, int count, const memory *page) {
+    if (!j->eight) {
+        keys_from_bf16(page, (const uint16_t *)rows, count);
+        return;
+    }
+    for (int t = 0; t < count; t++) read_key(j, rows + t * j->row_bytes, page, t);
+    values_from_keys(page, count);
 }
 
 // ---- tokens to queries and latents -------------------------------------------------------------------------------
@@ -200,29 +208,54 @@ static float *head_query(const mla_job *j, int64_t m, int h) { return j->q + m *
 
 // ---- the absorbed form -------------------------------------------------------------------------------------------
 
-static int part_length(int keys) {
-    int length = (keys + PARTS - 1) / PARTS;
-    return (int)padded(length, PAGE);
+// As many as there are pages, PARTS at most.
+static int parts_of(int keys) {
+    int pages = (keys + PAGE - 1) / PAGE;
+    return pages < PARTS ? pages : PARTS;
 }
 
-static void attend_part(mla_job *j, int64_t m, int group, int part, int thread, ahead *soon) {
+// The first key of a part, or their end behind the last. They differ by a page.
+static int part_begin(int keys, int part) {
+    int64_t pages = (keys + PAGE - 1) / PAGE, first = part * pages / parts_of(keys) * PAGE;
+    return first < keys ? (int)first : keys;
+}
+
+// Some keys that one token of one group meets. There are PARTS pieces of each, of which those behind the last are empty.
+typedef struct {
+    int64_t m, group;
+    int from, end;
+} piece;
+
+static piece piece_at(const mla_job *j, int64_t i) {
+    piece p = {.m = i / PARTS / j->groups, .group = i / PARTS % j->groups};
+    int keys = p.m < j->answers ? j->position[p.m] + 1 : 0, part = (int)(i % PARTS);
+    if (keys && part < parts_of(keys)) p.from = part_begin(keys, part), p.end = part_begin(keys, part + 1);
+    return p;
+}
+
+// Its first page.
+static stretch rows_of(const mla_job *j, piece p) {
+    if (p.from >= p.end) return (stretch){NULL, NULL};
+    const uint8_t *rows = cache_row(j, j->whose[p.m], p.from);
+    return (stretch){rows, rows + PAGE * j->row_bytes};
+}
+
+static void attend(mla_job *j, int64_t i, int thread, int threads, ahead *soon) {
     const latent_attention *a = j->a;
-    int keys = j->position[m] + 1, length = part_length(keys), from = part * length;
-    int64_t at = (m * j->groups + group) * PARTS + part;
-    const factor *queries = (const factor *)(j->queries + (m * j->groups + group) * queries_bytes(j->width));
+    piece p = piece_at(j, i);
+    if (p.from >= p.end) return;
+    const factor *queries = (const factor *)(j->queries + (p.m * j->groups + p.group) * queries_bytes(j->width));
     const memory *page = j->page + thread;
-    attention state =
-        attention_begin(queries, j->width, a->rank, j->part_out + at * QUERIES * a->rank, soon);
-    int end = from + length < keys ? from + length : keys;
-    for (int k = from; k < end; k += PAGE) {
-        int some = end - k < PAGE ? end - k : PAGE;
-        for (int t = 0; t < some; t++) read_key(j, cache_row(j, j->whose[m], k + t), page, t);
-        values_from_keys(page, some);
-        const uint8_t *next = cache_row(j, j->whose[m], k + PAGE < end ? k + PAGE : k);
-        soon->first = (stretch){next, next + (k + PAGE < end ? PAGE * j->row_bytes : 0)};
+    attention state = attention_begin(queries, j->width, a->rank, j->part_out + i * QUERIES * a->rank, soon);
+    for (; p.from < p.end; p.from += PAGE) {
+        int some = p.end - p.from < PAGE ? p.end - p.from : PAGE;
+        read_page(j, cache_row(j, j->whose[p.m], p.from), some, page);
+        piece next = {p.m, p.group, p.from + PAGE, p.end};
+        // behind the last one most likely comes this, if threads are equally fast
+        soon->first = rows_of(j, next.from < next.end ? next : piece_at(j, i + threads));
         attention_add(&state, page, 0, some, some, 0);
     }
-    j->parts[at] = state;
+    j->parts[i] = state;
 }
 
 // The queries of some heads, taken to latents.
@@ -250,9 +283,8 @@ static void release(mla_job *j, share heads, float *mixed) {
         int4_matrix mix = int4_behind(a->mix, h);
         int8_rows of_head = int8_part(j->mixed8, h * n, n);
         for (int64_t m = 0; m < n; m++) {
-            int keys = j->position[m] + 1, length = part_length(keys);
             const attention *parts = j->parts + (m * j->groups + h / QUERIES) * PARTS;
-            attention_end(parts, (keys + length - 1) / length, (int)(h % QUERIES), mixed);
+            attention_end(parts, parts_of(j->position[m] + 1), (int)(h % QUERIES), mixed);
             int8_quantize_row(mixed, a->rank, of_head, m);
         }
         for (int64_t b = 0; b < mix.rows / ROWS; b++)
@@ -277,13 +309,10 @@ static void answers(mla_job *j, share heads, ahead *soon, int thread, int thread
     absorb(j, heads);
     pool_barrier(j->p, soon);
     fill(j, thread, threads);
+    soon->first = rows_of(j, piece_at(j, thread));
     pool_barrier(j->p, soon);
-    // each token of each group has so many pieces, some of which lie behind its last key
-    for (int64_t i; (i = next_piece(&j->attended_parts)) < j->answers * j->groups * PARTS;) {
-        int64_t m = i / PARTS / j->groups;
-        int part = (int)(i % PARTS), keys = j->position[m] + 1;
-        if (part * part_length(keys) < keys) attend_part(j, m, (int)(i / PARTS % j->groups), part, thread, soon);
-    }
+    for (int64_t i; (i = next_piece(&j->attended_parts)) < j->answers * j->groups * PARTS;)
+        attend(j, i, thread, threads, soon);
     pool_barrier(j->p, soon);
     release(j, heads, row_of(j, thread));
 }
@@ -345,9 +374,10 @@ static void prompt(mla_job *j, const segment *s, int64_t first_token, share head
             expand(j, s, h, &latents, first, thread);
             for (int64_t g = 0; g < groups; g++) {
                 int position = s->start + (int)g * QUERIES;
-                for (int k = 0; k < count && first + k < position + QUERIES; k += PAGE)
+                int seen = position + QUERIES - first < count ? position + QUERIES - first : count;
+                for (int k = 0; k < seen; k += KEYS)
                     attention_add(&j->states[h * longest + g], &j->expanded[thread], k,
-                                  count - k < PAGE ? count - k : PAGE, position + 1 - first - k, 1);
+                                  seen - k < KEYS ? seen - k : KEYS, position + 1 - first - k, 1);
             }
         }
     }
