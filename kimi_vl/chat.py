@@ -31,8 +31,10 @@ _ROLES: dict[str, Role] = {
 _TEXT_TYPES = ("text", "input_text", "output_text")
 _PICTURE_TYPES = ("image", "image_url", "input_image")
 _SOURCES = ("image", "image_url", "url", "path", "base64")
-# "detail" is a wish that the OpenAI shape has; pictures are always read at their own resolution here.
-_PICTURE_KEYS = ("type", "detail", *_SOURCES)
+_WISHES = ("detail", "min_pixels", "max_pixels")
+_PICTURE_KEYS = ("type", *_WISHES, *_SOURCES)
+_DETAILS = ("auto", "low", "high", "original")
+LOW_DETAIL_PIXELS = 512 * 512  # which the OpenAI shape's "low" scales a picture down to
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,11 @@ class TextPart:
 
 @dataclass(frozen=True)
 class PicturePart:
-    """A picture that is not opened yet."""
+    """A picture that is not opened yet, and within which sizes it is wished for (:func:`kimi_vl.patches.fit`)."""
 
     source: PictureSource
+    min_pixels: int | None = None
+    max_pixels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,9 @@ def parse_messages(raw: Sequence[Mapping[str, Any] | Message]) -> list[Message]:
 
     Content is text, or a list of texts and pictures: ``{"type": "text" | "input_text", "text": ...}``,
     ``{"type": "image", "image" | "url" | "path" | "base64": ...}``, ``{"type": "image_url" | "input_image",
-    "image_url": ...}``, the same without a type, or a plain string. Null, "" and nothing at all are no text.
+    "image_url": ...}``, the same without a type, or a plain string. Null, "" and nothing at all are no text. A picture
+    may have ``min_pixels`` and ``max_pixels``, in the part or beside its URL, and ``detail``: "low" is at most
+    512 · 512 pixels, everything else the model's own limit.
     Any role may show pictures, as in the official template.
     Raises ``ValueError`` naming the place, such as ``messages[2].content[1]``.
     """
@@ -85,9 +91,9 @@ def parse_messages(raw: Sequence[Mapping[str, Any] | Message]) -> list[Message]:
     return [_parse_message(item, f"messages[{index}]") for index, item in enumerate(raw)]
 
 
-def picture_sources(messages: Iterable[Message]) -> list[PictureSource]:
+def picture_parts(messages: Iterable[Message]) -> list[PicturePart]:
     """The pictures of a conversation in the order in which the model meets them."""
-    return [part.source for message in messages for part in message.parts if isinstance(part, PicturePart)]
+    return [part for message in messages for part in message.parts if isinstance(part, PicturePart)]
 
 
 def render(
@@ -106,7 +112,7 @@ def render(
     """
     if not messages:
         raise ValueError("messages is empty: give at least one message")
-    pictures = len(picture_sources(messages))
+    pictures = len(picture_parts(messages))
     if pictures != len(picture_tokens):
         raise ValueError(f"messages hold {pictures} pictures, but picture_tokens has {len(picture_tokens)} counts")
     if any(count < 1 for count in picture_tokens):
@@ -188,7 +194,7 @@ def _parse_part(raw: Any, where: str) -> TextPart | PicturePart:
     if kind is None:
         kind = next((key for key in ("image", "image_url", "text") if key in given), None)
     if kind in _PICTURE_TYPES:
-        return PicturePart(_parse_source(given, where))
+        return _parse_picture(given, where)
     if kind not in _TEXT_TYPES:
         what = f"is of type {kind!r}" if kind is not None else f"has no type, only {sorted(map(str, given))}"
         raise ValueError(f"{where} {what}; allowed are {', '.join(_TEXT_TYPES + _PICTURE_TYPES)}")
@@ -201,7 +207,7 @@ def _parse_part(raw: Any, where: str) -> TextPart | PicturePart:
     return TextPart(text)
 
 
-def _parse_source(given: Mapping[str, Any], where: str) -> PictureSource:
+def _parse_picture(given: Mapping[str, Any], where: str) -> PicturePart:
     unknown = [key for key in given if key not in _PICTURE_KEYS and (key, given[key]) != ("text", "")]
     if unknown:
         raise ValueError(f"{where}.{unknown[0]} is not understood on a picture; allowed are {', '.join(_PICTURE_KEYS)}")
@@ -211,13 +217,38 @@ def _parse_source(given: Mapping[str, Any], where: str) -> PictureSource:
         raise ValueError(f"{where} {has}: give one of {', '.join(_SOURCES)}")
     key = keys[0]
     source: Any = given[key]
+    wishes = {name: (given[name], f"{where}.{name}") for name in _WISHES if name in given}
     where = f"{where}.{key}"
     if key == "image_url" and isinstance(source, Mapping):
-        unknown = [name for name in source if name not in ("url", "detail")]
+        unknown = [name for name in source if name not in ("url", *_WISHES)]
         if unknown:
-            raise ValueError(f"{where}.{unknown[0]} is not understood; allowed are url, detail")
+            raise ValueError(f"{where}.{unknown[0]} is not understood; allowed are url, {', '.join(_WISHES)}")
+        inner = {name: source[name] for name in _WISHES if source.get(name) is not None}
+        wishes |= {name: (value, f"{where}.{name}") for name, value in inner.items()}
         source = source.get("url")
         where = f"{where}.url"
+    return PicturePart(_parse_source(key, source, where), *_parse_wishes(wishes))
+
+
+def _parse_wishes(wishes: Mapping[str, tuple[Any, str]]) -> tuple[int | None, int | None]:
+    """The least and the most pixels."""
+    detail, where = wishes.get("detail", ("auto", ""))
+    if detail not in _DETAILS:
+        raise ValueError(f"{where} is {detail!r}, allowed are {', '.join(_DETAILS)}")
+    sizes: dict[str, int | None] = {"min_pixels": None, "max_pixels": LOW_DETAIL_PIXELS if detail == "low" else None}
+    for name in sizes:
+        if name in wishes:
+            value, where = wishes[name]
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{where} must be a whole number of at least 1, not {value!r}")
+            sizes[name] = value
+    least, most = sizes["min_pixels"], sizes["max_pixels"]
+    if least is not None and most is not None and least > most:
+        raise ValueError(f"{where} contradicts: a picture cannot have at least {least} and at most {most} pixels")
+    return least, most
+
+
+def _parse_source(key: str, source: Any, where: str) -> PictureSource:
     if key == "image" and isinstance(source, (bytes, Path, Image.Image)):
         return source
     if key == "path" and isinstance(source, Path):

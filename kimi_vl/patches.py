@@ -147,19 +147,44 @@ def plan_grid(width: int, height: int, config: ImageProcessorConfig) -> PatchGri
     )
 
 
-def patchify(image: Image.Image, config: ImageProcessorConfig) -> tuple[torch.Tensor, PatchGrid]:
+def patchify(
+    image: Image.Image,
+    config: ImageProcessorConfig,
+    *,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> tuple[torch.Tensor, PatchGrid]:
     """Cuts an RGB picture into normalised patches.
 
-    Returns pixel values (L, 3, P, P) float32, (value / 255 - mean) / std with padding as black, and the grid
-    that :func:`plan_grid` gives for ``image.size``, L = h * w. Raises ``ValueError`` as that does, or for
-    another mode.
+    Returns pixel values (L, 3, P, P) float32, (value / 255 - mean) / std with padding as black, and the grid, L = h *
+    w: that which :func:`plan_grid` gives for ``image.size``, unless a wish of :func:`fit` changes it. Raises
+    ``ValueError`` as that does.
     """
-    import numpy as np
-    import torch
+    image, grid = fit(image, config, min_pixels=min_pixels, max_pixels=max_pixels)
+    return cut(image.tobytes(), grid.h, grid.w, config), grid
+
+
+def fit(
+    image: Image.Image,
+    config: ImageProcessorConfig,
+    *,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> tuple[Image.Image, PatchGrid]:
+    """An RGB picture, scaled and then padded or cropped to whole patches, and its grid.
+
+    Two wishes that callers may have: a picture of more than ``max_pixels`` is scaled down to no more than them, one of
+    fewer than ``min_pixels`` enlarged to as many. The model's own limit holds in any case. Raises ``ValueError`` for a
+    wish that contradicts the other or that limit, for another mode, and as :func:`plan_grid` does.
+    """
     from PIL import Image
 
     if image.mode != "RGB":
-        raise ValueError(f"patchify takes an RGB picture, not {image.mode}; load it with load_picture")
+        raise ValueError(f"patches are cut from an RGB picture, not {image.mode}; load it with load_picture")
+    size = wished_size(*image.size, config, min_pixels=min_pixels, max_pixels=max_pixels)
+    if size != image.size:
+        plan_grid(*size, config)  # refuses what is too long before it is made
+        image = image.resize(size, Image.Resampling.BICUBIC)
     grid = plan_grid(image.width, image.height, config)
     if grid.resized_size != image.size:
         image = image.resize(grid.resized_size, Image.Resampling.BICUBIC)
@@ -169,12 +194,45 @@ def patchify(image: Image.Image, config: ImageProcessorConfig) -> tuple[torch.Te
         # rounded half to even, as torchvision's centre crop
         left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     # beyond its edges a PIL crop is black, so this pads as well
-    image = image.crop((left, top, left + width, top + height))
-    pixels = torch.from_numpy(np.array(image)).to(torch.float32) / 255  # (H, W, 3)
-    pixels = (pixels - torch.tensor(config.image_mean)) / torch.tensor(config.image_std)
+    return image.crop((left, top, left + width, top + height)), grid
+
+
+def wished_size(
+    width: int,
+    height: int,
+    config: ImageProcessorConfig,
+    *,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> tuple[int, int]:
+    """Width and height of a picture by a caller's wishes, before the model's limit. Raises ``ValueError`` as above."""
+    for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)):
+        if value is not None and not _is_count(value):
+            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+    limit = config.in_token_limit * config.patch_size**2
+    most = limit if max_pixels is None else min(limit, max_pixels)
+    if min_pixels is not None and min_pixels > most:
+        raise ValueError(f"min_pixels is {min_pixels}, over the limit of {most}")
+    if most < min(limit, width * height):
+        scale = math.sqrt(most / (width * height))
+        return max(1, int(width * scale)), max(1, int(height * scale))
+    if min_pixels is not None and width * height < min_pixels:
+        scale = math.sqrt(min_pixels / (width * height))
+        return math.ceil(width * scale), math.ceil(height * scale)
+    return width, height
+
+
+def cut(pixels: bytes, h: int, w: int, config: ImageProcessorConfig) -> torch.Tensor:
+    """Patches (h · w, 3, P, P) float32, normalised, of a fitted picture's RGB bytes (h · P, w · P, 3)."""
+    import numpy as np
+    import torch
+
     size = config.patch_size
-    pixels = pixels.reshape(grid.h, size, grid.w, size, 3).permute(0, 2, 4, 1, 3)  # (h, w, 3, P, P)
-    return pixels.reshape(grid.h * grid.w, 3, size, size), grid
+    array = np.frombuffer(pixels, np.uint8).reshape(h * size, w * size, 3)
+    values = torch.from_numpy(array.copy()).to(torch.float32) / 255  # (H, W, 3)
+    values = (values - torch.tensor(config.image_mean)) / torch.tensor(config.image_std)
+    values = values.reshape(h, size, w, size, 3).permute(0, 2, 4, 1, 3)  # (h, w, 3, P, P)
+    return values.reshape(h * w, 3, size, size)
 
 
 def _is_count(value: object) -> bool:

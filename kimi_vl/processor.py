@@ -9,20 +9,29 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from kimi_vl.chat import Message, parse_messages, picture_sources, render
+from kimi_vl.chat import Message, parse_messages, picture_parts, render
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.hub import PROCESSOR_FILES, resolve
 from kimi_vl.media import DEFAULT_LIMITS, WHITE, PictureLimits, load_picture
-from kimi_vl.patches import ImageProcessorConfig, patchify
+from kimi_vl.patches import ImageProcessorConfig, cut, patchify
 from kimi_vl.tokenizer import Tokenizer
 
 _FILE = "preprocessor_config.json"
+
+
+@dataclass(frozen=True, eq=False)
+class CutPicture:
+    """One picture as patches."""
+
+    pixel_values: torch.Tensor  # (h · w, 3, P, P) float32
+    h: int
+    w: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,24 +111,37 @@ class KimiVLProcessor:
         """
         began = time.perf_counter()
         parsed = parse_messages(messages)
-        sources = picture_sources(parsed)
-        pixels, grids = [], []
+        parts = picture_parts(parsed)
+        pictures = []
         # One after the other: a picture is large only until it is cut, so many take little more memory.
-        for number, source in enumerate(sources, start=1):
+        for number, part in enumerate(parts, start=1):
             try:
-                picture = load_picture(source, limits=self.limits, background=self.background)
-                patches, grid = patchify(picture, self.image_config)
+                picture = load_picture(part.source, limits=self.limits, background=self.background)
+                wishes = {"min_pixels": part.min_pixels, "max_pixels": part.max_pixels}
+                patches, grid = patchify(picture, self.image_config, **wishes)
             except ValueError as error:
-                raise ValueError(f"picture {number} of {len(sources)}: {error}") from error
-            pixels.append(patches)
-            grids.append(grid)
-        counts = [grid.tokens for grid in grids]
-        rendered = render(parsed, self.tokenizer, counts, add_generation_prompt=add_generation_prompt)
+                raise ValueError(f"picture {number} of {len(parts)}: {error}") from error
+            pictures.append(CutPicture(patches, grid.h, grid.w))
+        inputs = self.assemble(parsed, pictures, add_generation_prompt=add_generation_prompt)
+        return replace(inputs, seconds=time.perf_counter() - began)
+
+    def cut(self, pixels: bytes, h: int, w: int) -> CutPicture:
+        """A picture that :func:`kimi_vl.patches.fit` made h by w patches large, from its RGB bytes."""
+        return CutPicture(cut(pixels, h, w, self.image_config), h, w)
+
+    def assemble(
+        self, messages: Sequence[Message], pictures: Sequence[CutPicture], *, add_generation_prompt: bool = True
+    ) -> ModelInputs:
+        """Renders a conversation around its pictures, which were read elsewhere: one for each of its parts."""
+        began = time.perf_counter()
+        down, across = self.image_config.merge_kernel_size
+        counts = [picture.h * picture.w // (down * across) for picture in pictures]
+        rendered = render(messages, self.tokenizer, counts, add_generation_prompt=add_generation_prompt)
         return ModelInputs(
             input_ids=torch.tensor(rendered.input_ids),
             answer_mask=torch.tensor(rendered.answer_mask),
-            pixel_values=torch.cat(pixels) if pixels else None,
-            image_grid_hws=torch.tensor([(g.h, g.w) for g in grids], dtype=torch.int64).reshape(-1, 2),
+            pixel_values=torch.cat([picture.pixel_values for picture in pictures]) if pictures else None,
+            image_grid_hws=torch.tensor([(p.h, p.w) for p in pictures], dtype=torch.int64).reshape(-1, 2),
             text_tokens=len(rendered.input_ids) - sum(counts),
             image_tokens=sum(counts),
             end_ids=self.tokenizer.end_ids,

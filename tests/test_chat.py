@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from kimi_vl.chat import Message, PicturePart, TextPart, parse_messages, picture_sources, render
+from kimi_vl.chat import Message, PicturePart, TextPart, parse_messages, picture_parts, render
 from kimi_vl.tokenizer import CHAT_TEMPLATE, Tokenizer
 
 TOKENIZER = Tokenizer((Path(__file__).parent / "golden" / "tiny_tiktoken.model").read_bytes())
@@ -122,7 +122,26 @@ def test_pictures_in_every_shape(part: dict[str, Any], source: object) -> None:
     ],
 )
 def test_urls_reach_the_reader_untouched(url: str) -> None:
-    assert picture_sources(parse_messages([user([{"type": "image_url", "image_url": {"url": url}}])])) == [url]
+    assert picture_parts(parse_messages([user([{"type": "image_url", "image_url": {"url": url}}])])) == [
+        PicturePart(url)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "least", "most"),
+    [
+        ({"max_pixels": 5000}, None, 5000),
+        ({"min_pixels": 400, "max_pixels": 5000}, 400, 5000),
+        ({"detail": "low"}, None, 512 * 512),
+        ({"detail": "low", "max_pixels": 5000}, None, 5000),
+        ({"detail": "high"}, None, None),
+        ({"detail": None, "max_pixels": None}, None, None),
+    ],
+)
+def test_wishes_for_the_size_of_a_picture(wishes: dict[str, Any], least: int | None, most: int | None) -> None:
+    wanted = [Message("user", (PicturePart(DATA, least, most),))]
+    assert parse_messages([user([{"type": "input_image", "image_url": DATA, **wishes}])]) == wanted
+    assert parse_messages([user([{"type": "image_url", "image_url": {"url": DATA, **wishes}}])]) == wanted
 
 
 def test_developer_is_system() -> None:
@@ -187,9 +206,14 @@ def test_messages_that_are_refused(raw: Any, says: str) -> None:
         ({"type": "image_url", "image_url": {"url": ""}}, r"\.image_url\.url is empty"),
         ({"type": "image_url", "image_url": {}}, r"\.image_url\.url must be a string, not NoneType"),
         ({"type": "image_url", "image_url": {"url": DATA, "fps": 1}}, r"\.image_url\.fps is not understood"),
+        ({"type": "image", "image": "a.png", "fps": 9}, r"\.fps is not understood on a picture"),
+        ({"type": "image", "image": "a.png", "max_pixels": 0}, r"\.max_pixels must be a whole number of at least 1"),
+        ({"type": "image", "image": "a.png", "min_pixels": "9"}, r"\.min_pixels must be a whole number"),
+        ({"type": "image_url", "image_url": {"url": DATA, "max_pixels": True}}, r"\.image_url\.max_pixels must be"),
+        ({"type": "image", "image": "a.png", "min_pixels": 9, "max_pixels": 8}, r".* at least 9 and at most 8 pixels"),
         (
-            {"type": "image", "image": "a.png", "max_pixels": 9},
-            r"\.max_pixels is not understood on a picture",
+            {"type": "image_url", "image_url": {"url": DATA, "detail": "fine"}},
+            r"\.image_url\.detail is 'fine', allowed",
         ),
         ({"type": "input_image", "file_id": "x"}, r"\.file_id is not understood on a picture"),
         ({"image": "a.png", "text": "caption"}, r"\.text is not understood on a picture"),
@@ -217,7 +241,7 @@ def test_pictures_and_counts_must_match() -> None:
 
 def test_pictures_keep_their_place() -> None:
     raw = [user(["one ", {"image": "a"}, " two", {"image": "b"}, {"image": "c"}, "three"])]
-    assert picture_sources(parse_messages(raw)) == ["a", "b", "c"]
+    assert [part.source for part in picture_parts(parse_messages(raw))] == ["a", "b", "c"]
     asked = f"one {picture(2)} two{picture(5)}{picture(3)}three"
     assert shown(raw, 2, 5, 3, prompt=True) == f"{SYSTEM}<|im_user|>user<|im_middle|>{asked}<|im_end|>{ANSWER}"
 
@@ -307,7 +331,7 @@ turn = st.fixed_dictionaries(
 
 @given(st.lists(turn, min_size=1, max_size=4), st.booleans())
 def test_the_template_that_is_saved_says_the_same(raw: list[dict[str, Any]], prompt: bool) -> None:
-    ones = [1] * len(picture_sources(parse_messages(raw)))
+    ones = [1] * len(picture_parts(parse_messages(raw)))
     written = jinja2.Environment().from_string(CHAT_TEMPLATE).render(messages=raw, add_generation_prompt=prompt)
     assert shown(raw, *ones, prompt=prompt) == written
 

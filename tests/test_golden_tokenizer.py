@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from kimi_vl.chat import parse_messages, picture_sources, render
+from kimi_vl.chat import parse_messages, picture_parts, render
 from kimi_vl.tokenizer import CHAT_TEMPLATE, Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -47,7 +47,7 @@ def test_special_ids(tokenizer: Tokenizer) -> None:
 def test_ids_of_a_chat(tokenizer: Tokenizer, case: dict[str, Any]) -> None:
     messages = parse_messages(case["messages"])
     prompt = case["add_generation_prompt"]
-    ones = [1] * len(picture_sources(messages))
+    ones = [1] * len(picture_parts(messages))
     rendered = render(messages, tokenizer, ones, add_generation_prompt=prompt)
     assert rendered.input_ids == tokenizer.encode(case["rendered"], allow_special=True)
     assert tokenizer.decode(rendered.input_ids, skip_special=False) == case["rendered"]

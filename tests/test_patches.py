@@ -118,6 +118,52 @@ def test_another_mode_is_refused(mode: str) -> None:
         patchify(Image.new(mode, (28, 28)), CONFIG)
 
 
+@given(st.integers(30, 300), st.integers(30, 300), st.integers(1, 60_000), st.integers(2, 4))
+def test_a_picture_is_as_large_as_wished(width: int, height: int, least: int, times: int) -> None:
+    most = least * times + 2 * 196
+    _, grid = patchify(Image.new("RGB", (width, height)), CONFIG, min_pixels=least, max_pixels=most)
+    w, h = grid.resized_size
+    if least <= width * height <= most:
+        assert (w, h) == (width, height)
+    assert min(least, width * height) <= w * h <= most
+    # the shape stays, but for a side that is rounded to whole pixels
+    assert abs(w * height - h * width) <= max(width, height) + max(w, h)
+
+
+def test_wishes_change_nothing_for_a_picture_within_them() -> None:
+    image = noise(100, 60)
+    pixels, grid = patchify(image, CONFIG)
+    wished, same = patchify(image, CONFIG, min_pixels=6000, max_pixels=100 * 60 + 2000)
+    assert same == grid
+    assert torch.equal(wished, pixels)
+
+
+def test_the_models_limit_holds_whatever_is_wished() -> None:
+    image, config = noise(300, 200), ImageProcessorConfig(in_token_limit=64)
+    pixels, grid = patchify(image, config)
+    wished, same = patchify(image, config, max_pixels=50_000)
+    assert grid == same
+    assert torch.equal(wished, pixels)
+
+
+def test_a_small_picture_is_enlarged() -> None:
+    _, grid = patchify(noise(10, 20), CONFIG, min_pixels=20_000)
+    assert grid.resized_size == (100, 200)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "says"),
+    [
+        ({"max_pixels": 0}, "max_pixels must be a whole number of at least 1, not 0"),
+        ({"min_pixels": 2_000_000}, "min_pixels is 2000000, over the limit of 802816"),
+        ({"min_pixels": 5000, "max_pixels": 4000}, "min_pixels is 5000, over the limit of 4000"),
+    ],
+)
+def test_wishes_that_cannot_be_met(wishes: dict[str, int], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        patchify(noise(30, 30), CONFIG, **wishes)
+
+
 def test_without_padding_the_middle_is_kept() -> None:
     image = noise(61, 33)
     pixels, grid = patchify(image, ImageProcessorConfig(pad_input=False))
