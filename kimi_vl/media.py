@@ -84,6 +84,19 @@ def load_picture(
         return _upright_rgb(picture, background)
 
 
+def inline_picture(text: str, *, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:
+    """The undecoded file in a ``data:`` URL or in bare base64. Opens no file, whatever the text says.
+
+    Raises ``ValueError`` that says why there is none in it.
+    """
+    text = text.strip()
+    if text[:5].lower() == "data:":
+        return _read_data_url(text, limits)
+    if not text or not _is_base64_of_picture(text):
+        raise ValueError(f"{_short(text)!r} is no data URL, and no picture in base64")
+    return _decode_base64("base64", text.encode(), limits)
+
+
 # -- from the source to bytes ----------------------------------------------------------------------
 
 

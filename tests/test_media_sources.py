@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kimi_vl.media import load_picture
+from kimi_vl.media import inline_picture, load_picture
 from tests.pictures import (
     B64,
     HEIC_TURNED,
@@ -62,6 +62,15 @@ def test_the_sample_has_every_awkward_character() -> None:
 )
 def test_every_spelling_of_a_data_url(url: str) -> None:
     assert near(load_picture(url), NOISE, 0)
+    assert inline_picture(url) == PNG
+
+
+def test_a_text_from_a_stranger_opens_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    for text in (str(path), path.as_uri(), "", "hello", "https://example.com/a.png"):
+        with pytest.raises(ValueError, match="is no data URL, and no picture in base64"):
+            inline_picture(text)
 
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, *LOSSY, "BMP", "GIF"])
