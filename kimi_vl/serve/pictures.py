@@ -1,0 +1,88 @@
+"""Pictures' files to pixels, by a few processes of which any may fail without hurting more than its picture."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from kimi_vl.serve.picture_process import PREFIX, Settings, lengths, packed
+
+
+@dataclass(frozen=True)
+class FittedPicture:
+    """A picture as the tower's patches are cut from it."""
+
+    width: int
+    height: int
+    h: int  # patches down
+    w: int  # patches across
+    pixels: bytes  # [height, width, 3]
+
+
+class PictureReaders:
+    """``count`` processes at most, started when they are needed, each with one picture at a time."""
+
+    def __init__(self, settings: Settings, *, count: int, seconds: float) -> None:
+        self._settings = settings
+        self._seconds = seconds
+        self._turn = asyncio.Semaphore(count)
+        self._idle: list[Process] = []
+
+    async def start(self) -> None:
+        """Has one ready, so that the first picture need not wait for it."""
+        self._idle.append(await self._new())
+
+    async def close(self) -> None:
+        while self._idle:
+            await _end(self._idle.pop())
+
+    async def read(self, data: bytes, *, min_pixels: int | None = None, max_pixels: int | None = None) -> FittedPicture:
+        """Raises: ``ValueError`` that says why it cannot be read, a decoder's crash and its slowness included."""
+        async with self._turn:
+            process = self._idle.pop() if self._idle else await self._new()
+            healthy = False
+            try:
+                async with asyncio.timeout(self._seconds):
+                    header, pixels = await _ask(process, {"min_pixels": min_pixels, "max_pixels": max_pixels}, data)
+                healthy = True
+            except TimeoutError:
+                raise ValueError(f"picture: takes more than {self._seconds:g} s to be read") from None
+            except (asyncio.IncompleteReadError, ConnectionError):
+                raise ValueError("picture: is so broken that its decoder failed") from None
+            finally:
+                if healthy:
+                    self._idle.append(process)
+                else:
+                    await asyncio.shield(_end(process))
+        if "error" in header:
+            raise ValueError(header["error"])
+        return FittedPicture(header["width"], header["height"], header["h"], header["w"], pixels)
+
+    async def _new(self) -> Process:
+        arguments = (sys.executable, "-m", "kimi_vl.serve.picture_process", self._settings.dump())
+        # one thread does, and numpy would take address space for each
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        return await asyncio.create_subprocess_exec(
+            *arguments, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
+        )
+
+
+async def _ask(process: Process, header: dict[str, int | None], data: bytes) -> tuple[dict[str, Any], bytes]:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(packed(header, data))
+    await process.stdin.drain()
+    header_bytes, data_bytes = lengths(await process.stdout.readexactly(PREFIX))
+    answer = json.loads(await process.stdout.readexactly(header_bytes))
+    return answer, await process.stdout.readexactly(data_bytes)
+
+
+async def _end(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
