@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -83,6 +84,20 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "kimi_vl.engine.layout",
         "kimi_vl.engine.pages",
     ),
+    "kimi_vl.serve.": (
+        *INPUT,
+        "kimi_vl.processor",
+        "kimi_vl.sampling",
+        "kimi_vl.grammar",
+        "kimi_vl.transcript",
+        "kimi_vl.engine.",
+        "kimi_vl.serve.",
+    ),
+    "kimi_vl.serve.errors": (),
+    "kimi_vl.serve.fetch": (),
+    "kimi_vl.serve.parts": ("kimi_vl.transcript",),
+    "kimi_vl.serve.picture_process": ("kimi_vl.media", "kimi_vl.patches"),
+    "kimi_vl.serve.admission": ("kimi_vl.serve.errors",),
     "kimi_vl.train.": (
         *INPUT,
         *MODEL,
@@ -136,11 +151,21 @@ def test_the_model_is_torch_and_the_standard_library(module: str) -> None:
     assert roots <= {"torch", "kimi_vl"} | sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("room", ["kimi_vl.train.", "kimi_vl.cli."])
+@pytest.mark.parametrize("room", ["kimi_vl.train.", "kimi_vl.cli.", "kimi_vl.serve."])
 def test_nothing_but_the_command_line_imports(room: str) -> None:
     for module in FILES:
         if not in_room(module, room) and not in_room(module, "kimi_vl.cli."):
             assert not {name for name in ours(module) if in_room(name, room)}, module
+
+
+def test_a_process_that_opens_pictures_never_loads_torch() -> None:
+    code = "import sys, kimi_vl.serve.picture_process; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if in_room(m, "kimi_vl.serve.")])
+def test_the_server_knows_no_tensors(module: str) -> None:
+    assert not {name for name in imports(FILES[module]) if name.split(".")[0] == "torch"}
 
 
 def test_the_config_imports_no_library() -> None:

@@ -112,6 +112,10 @@ class Engine:
     def config(self) -> KimiVLConfig:
         return self.model.config
 
+    def check(self, request: Request) -> None:
+        """Raises: ``ValueError`` with the numbers if it can never be answered here. Any thread may ask."""
+        self._scheduler.check(request)
+
     def add(self, request: Request) -> None:
         """Queues a request.
 
@@ -129,6 +133,11 @@ class Engine:
     def holds(self, request_id: str) -> bool:
         """Whether a request waits or is under way."""
         return self._find(request_id) is not None
+
+    @property
+    def request_ids(self) -> list[str]:
+        """Of all that wait or are under way."""
+        return [running.request.id for running in (*self._scheduler.running, *self._scheduler.waiting)]
 
     def _find(self, request_id: str) -> Running | None:
         held = (*self._scheduler.running, *self._scheduler.waiting)

@@ -47,14 +47,18 @@ class Scheduler:
         self.waiting: deque[Running] = deque()
         self.running: list[Running] = []  # in the order in which they came
 
-    def add(self, request: Request) -> None:
-        """Raises: ``ValueError`` with the numbers if it can never run."""
+    def check(self, request: Request) -> None:
+        """Raises: ``ValueError`` with the numbers if it can never run. Changes nothing, so any thread may ask."""
         pages = -(-request.most_tokens // PAGE)
         if pages > self.pool.count:
             raise ValueError(
                 f"{len(request.prompt)} prompt and {request.params.max_new_tokens} new tokens need {pages} pages of "
                 f"{PAGE} tokens, but the cache has {self.pool.count}: ask for fewer, or start with a larger context"
             )
+
+    def add(self, request: Request) -> None:
+        """Raises: ``ValueError`` as :meth:`check` does."""
+        self.check(request)
         self.waiting.append(Running(request))
 
     def remove(self, running: Running) -> None:
