@@ -82,6 +82,29 @@ class Grammar:
         lark = "start: " + " | ".join(map(json.dumps, options))
         return cls(tokenizer, LLMatcher.grammar_from_lark(lark), name="the choice")
 
+    @classmethod
+    def calls(
+        cls, tokenizer: Tokenizer, functions: Mapping[str, Mapping[str, Any]], *, before: str, after: str, many: bool
+    ) -> Grammar:
+        """``{"name": …, "arguments": …}`` of one of ``functions``, between two marks; with ``many``, one or more lines.
+
+        ``functions`` has the JSON schema of each one's arguments. Raises: ``ValueError`` naming the fault.
+        """
+        from llguidance import LLMatcher
+
+        if not functions:
+            raise ValueError("there is no function that may be called")
+        names = [f"call_{i}" for i in range(len(functions))]
+        rules = ['start: call ("\\n" call)*' if many else "start: call", "call: " + " | ".join(names)]
+        for rule, (name, schema) in zip(names, functions.items(), strict=True):
+            head = f'{before}{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
+            schema = {"x-guidance": {"whitespace_pattern": _WHITESPACE}} | dict(schema)
+            rules += [
+                f"{rule}: {json.dumps(head)} arguments_{rule} {json.dumps('}' + after)}",
+                f"arguments_{rule}: %json {json.dumps(schema)}",
+            ]
+        return cls(tokenizer, LLMatcher.grammar_from_lark("\n".join(rules)), name="a function's schema")
+
     def matcher(self) -> Matcher:
         return Matcher(self._new(), self.vocab_size)
 

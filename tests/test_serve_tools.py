@@ -7,15 +7,37 @@ from typing import Any
 
 import pytest
 
+from kimi_vl import Reply, SamplingParams
 from kimi_vl.chat import DEFAULT_SYSTEM_PROMPT, Message, PicturePart, TextPart
+from kimi_vl.engine.engine import Engine, EngineOptions
+from kimi_vl.engine.model import EngineModel
 from kimi_vl.serve.parts import CallArguments, CallBegun, Marks, PartsParser
 from kimi_vl.serve.tools import Tool, as_messages, parse_choice, parse_tools
+from tests.engines import PROCESSOR
 
 MARKS = Marks()
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}}
 CHAT_SHAPE = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": SCHEMA}}
 RESPONSES_SHAPE = {"type": "function", "name": "look", "description": "Looks.", "parameters": SCHEMA}
 LOOK, SHOW = Tool("look", "Looks.", SCHEMA), Tool("show", "", {"type": "object", "properties": {}})
+# with a reference, as libraries write their schemas
+POINT = Tool(
+    "point",
+    "",
+    {
+        "$defs": {
+            "P": {
+                "type": "object",
+                "properties": {a: {"type": "integer", "maximum": 999} for a in "xy"},
+                "required": ["x", "y"],
+            }
+        },
+        "type": "object",
+        "properties": {"at": {"$ref": "#/$defs/P"}},
+        "required": ["at"],
+        "additionalProperties": False,
+    },
+)
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"x": 1}'}}
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
@@ -67,12 +89,42 @@ def test_which_may_be_called() -> None:
         parse_choice((), "required", parallel=True)
 
 
-def test_the_schema_of_a_call_has_the_names_order_that_can_be_streamed() -> None:
-    choice = parse_choice((LOOK, SHOW), "required", parallel=True)
+@pytest.mark.parametrize("parallel", [True, False])
+def test_an_answer_that_must_call_does(nano4: EngineModel, parallel: bool) -> None:
+    """Nano was never taught to call anything; the grammar leaves it no other way."""
+    choice = parse_choice((LOOK, POINT), "required", parallel=parallel)
     assert choice is not None
-    one, other = choice.schema["anyOf"]
-    assert list(one["properties"]) == ["name", "arguments"] == one["required"]
-    assert (one["properties"]["name"], other["properties"]["name"]) == ({"const": "look"}, {"const": "show"})
+    grammar = choice.grammar(PROCESSOR.tokenizer, MARKS)
+    engine = Engine(nano4, EngineOptions(context=4096))
+    counts = set()
+    for seed in range(6):
+        params = SamplingParams(max_new_tokens=400, temperature=1.5, seed=seed, grammar=grammar)
+        reply = Reply(engine, PROCESSOR, [{"role": "user", "content": "Where?"}], params)
+        if reply.answer.finish_reason == "length":
+            continue
+        parser = PartsParser(MARKS, thinks=False, calls=True)
+        parts = parser.push(reply.answer.text) + parser.flush()
+        assert {type(part) for part in parts} == {CallBegun, CallArguments}
+        for begun in (part for part in parts if isinstance(part, CallBegun)):
+            text = "".join(p.text for p in parts if isinstance(p, CallArguments) and p.index == begun.index)
+            value = json.loads(text)
+            if begun.name == "point":
+                assert set(value) == {"at"}
+                assert all(isinstance(value["at"][axis], int) for axis in ("x", "y"))
+            else:
+                assert begun.name == "look"
+        counts.add(parser.calls)
+    assert counts
+    assert parallel or counts == {1}
+
+
+def test_parameters_that_cannot_be_kept_to_are_refused() -> None:
+    choice = parse_choice(
+        (Tool("f", "", {"type": "object", "properties": {"a": {"type": "colour"}}}),), "auto", parallel=True
+    )
+    assert choice is not None
+    with pytest.raises(ValueError, match="a function's schema cannot be followed"):
+        choice.grammar(PROCESSOR.tokenizer, MARKS)
 
 
 def test_the_model_is_told_behind_what_the_system_says() -> None:

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kimi_vl.chat import DEFAULT_SYSTEM_PROMPT, Message, TextPart, parse_messages
+from kimi_vl.grammar import Grammar
 from kimi_vl.serve.parts import Marks
+from kimi_vl.tokenizer import Tokenizer
 
 _NAME_CHARACTERS = 64
 
@@ -47,19 +49,10 @@ class ToolChoice:
     required: bool
     parallel: bool
 
-    @property
-    def schema(self) -> dict[str, Any]:
-        """Of one call."""
-        calls = [
-            {
-                "type": "object",
-                "properties": {"name": {"const": tool.name}, "arguments": tool.parameters},
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-            for tool in self.tools
-        ]
-        return calls[0] if len(calls) == 1 else {"anyOf": calls}
+    def grammar(self, tokenizer: Tokenizer, marks: Marks) -> Grammar:
+        """That an answer follows if it must call. Raises: ``ValueError`` for parameters that cannot be kept to."""
+        functions = {tool.name: tool.parameters for tool in self.tools}
+        return Grammar.calls(tokenizer, functions, before=marks.call, after=marks.called, many=self.parallel)
 
 
 def parse_tools(raw: Sequence[Mapping[str, Any]] | None, most: int) -> tuple[Tool, ...]:
