@@ -18,6 +18,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from kimi_vl.grammar import Grammar
+    from kimi_vl.thinking import Thinking
 
 # "error": the grammar could not be followed further
 FinishReason = Literal["stop", "length", "error"]
@@ -33,7 +34,8 @@ class SamplingParams:
     least that share of the likeliest one's probability (arXiv 2407.01082). ``logprobs`` is how many of the likeliest
     tokens are reported beside the one drawn, 0 to 20; without it there are none. An answer ends before the first of
     the ``stop`` strings. ``n`` is how many answers are given, each by a seed of its own (:meth:`each`). ``grammar`` is
-    what the answer must match (:class:`kimi_vl.grammar.Grammar`); it ends where nothing more can follow.
+    what the answer must match (:class:`kimi_vl.grammar.Grammar`); it ends where nothing more can follow. Of a model
+    that thinks first, it may be how it does (:class:`kimi_vl.thinking.Thinking`).
 
     Raises: ``ValueError`` naming the field.
     """
@@ -51,7 +53,7 @@ class SamplingParams:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     n: int = 1
-    grammar: Grammar | None = None
+    grammar: Grammar | Thinking | None = None
 
     def __post_init__(self) -> None:
         def demand(holds: bool, name: str, what: str) -> None:
@@ -213,7 +215,7 @@ class Sampler:
 
     def forced(self) -> list[int]:
         """The tokens that most likely come next because the grammar leaves no other text; perhaps none."""
-        return [] if self._matcher is None else self._matcher.forced()
+        return [] if self._matcher is None else list(self._matcher.forced())
 
     def _finish(self) -> FinishReason | None:
         if self._matcher is not None and self._matcher.failed:

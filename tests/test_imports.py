@@ -47,6 +47,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.sampling": (),
     "kimi_vl.transcript": ("kimi_vl.tokenizer", "kimi_vl.sampling"),
     "kimi_vl.grammar": ("kimi_vl.tokenizer",),
+    "kimi_vl.thinking": ("kimi_vl.tokenizer", "kimi_vl.grammar"),
     "kimi_vl.precision": (),
     "kimi_vl.footprint": ("kimi_vl.config",),
     "kimi_vl.machine": (),
