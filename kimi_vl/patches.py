@@ -181,7 +181,7 @@ def fit(
 
     if image.mode != "RGB":
         raise ValueError(f"patches are cut from an RGB picture, not {image.mode}; load it with load_picture")
-    size = wished_size(*image.size, config, min_pixels=min_pixels, max_pixels=max_pixels)
+    size = _wished_size(*image.size, config, min_pixels=min_pixels, max_pixels=max_pixels)
     if size != image.size:
         plan_grid(*size, config)  # refuses what is too long before it is made
         image = image.resize(size, Image.Resampling.BICUBIC)
@@ -197,7 +197,7 @@ def fit(
     return image.crop((left, top, left + width, top + height)), grid
 
 
-def wished_size(
+def _wished_size(
     width: int,
     height: int,
     config: ImageProcessorConfig,

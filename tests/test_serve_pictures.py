@@ -121,10 +121,11 @@ def test_a_decoder_that_dies_or_hangs_costs_its_own_picture_only() -> None:
     async def hang(readers: PictureReaders) -> None:
         await readers.read(data)
         workers()[0].suspend()
-        with pytest.raises(ValueError, match=r"takes more than 0\.5 s"):
+        with pytest.raises(ValueError, match=r"takes more than 3 s"):
             await readers.read(data)
+        assert (await readers.read(data)).pixels
 
-    run(hang, seconds=0.5)
+    run(hang, seconds=3.0)
 
 
 def test_whoever_gives_up_frees_the_process() -> None:

@@ -87,10 +87,6 @@ class PartsParser:
         """Which one ended the answer; nothing more comes out then."""
         return self._stop.found
 
-    @property
-    def thinking(self) -> bool:
-        return self._state is _State.THOUGHT
-
     def push(self, piece: str) -> list[Part]:
         """What is certain after this piece."""
         self._held += piece

@@ -74,7 +74,7 @@ def _answer(settings: Settings, header: Mapping[str, Any], data: bytes) -> bytes
         fitted, grid = fit(
             picture, settings.image_config, min_pixels=header.get("min_pixels"), max_pixels=header.get("max_pixels")
         )
-        return packed({"width": fitted.width, "height": fitted.height, "h": grid.h, "w": grid.w}, fitted.tobytes())
+        return packed({"h": grid.h, "w": grid.w}, fitted.tobytes())
     except ValueError as error:
         return packed({"error": str(error)})
     except MemoryError:

@@ -18,11 +18,9 @@ from kimi_vl.serve.picture_process import PREFIX, Settings, lengths, packed
 class FittedPicture:
     """A picture as the tower's patches are cut from it."""
 
-    width: int
-    height: int
     h: int  # patches down
     w: int  # patches across
-    pixels: bytes  # [height, width, 3]
+    pixels: bytes  # [h · patch_size, w · patch_size, 3]
 
 
 class PictureReaders:
@@ -62,7 +60,7 @@ class PictureReaders:
                     await asyncio.shield(_end(process))
         if "error" in header:
             raise ValueError(header["error"])
-        return FittedPicture(header["width"], header["height"], header["h"], header["w"], pixels)
+        return FittedPicture(header["h"], header["w"], pixels)
 
     async def _new(self) -> Process:
         arguments = (sys.executable, "-m", "kimi_vl.serve.picture_process", self._settings.dump())
