@@ -84,24 +84,36 @@ class Grammar:
 
     @classmethod
     def calls(
-        cls, tokenizer: Tokenizer, functions: Mapping[str, Mapping[str, Any]], *, before: str, after: str, many: bool
+        cls,
+        tokenizer: Tokenizer,
+        functions: Mapping[str, Mapping[str, Any]],
+        *,
+        before: str,
+        after: str,
+        many: bool,
+        otherwise: Mapping[str, Any] | None = None,
     ) -> Grammar:
         """``{"name": …, "arguments": …}`` of one of ``functions``, between two marks; with ``many``, one or more lines.
 
-        ``functions`` has the JSON schema of each one's arguments. Raises: ``ValueError`` naming the fault.
+        ``functions`` has the JSON schema of each one's arguments. With ``otherwise``, JSON of that schema will do too.
+        Raises: ``ValueError`` naming the fault.
         """
         from llguidance import LLMatcher
 
         if not functions:
             raise ValueError("there is no function that may be called")
         names = [f"call_{i}" for i in range(len(functions))]
-        rules = ['start: call ("\\n" call)*' if many else "start: call", "call: " + " | ".join(names)]
+        start = 'call ("\\n" call)*' if many else "call"
+        if otherwise is not None:
+            start += " | otherwise"
+        rules = [f"start: {start}", "call: " + " | ".join(names)]
+        if otherwise is not None:
+            rules.append(f"otherwise: %json {_with_bounded_blanks(otherwise)}")
         for rule, (name, schema) in zip(names, functions.items(), strict=True):
             head = f'{before}{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
-            schema = {"x-guidance": {"whitespace_pattern": _WHITESPACE}} | dict(schema)
             rules += [
                 f"{rule}: {json.dumps(head)} arguments_{rule} {json.dumps('}' + after)}",
-                f"arguments_{rule}: %json {json.dumps(schema)}",
+                f"arguments_{rule}: %json {_with_bounded_blanks(schema)}",
             ]
         return cls(tokenizer, LLMatcher.grammar_from_lark("\n".join(rules)), name="a function's schema")
 
@@ -165,6 +177,10 @@ def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
 
     ends = list(tokenizer.end_ids)
     return LLTokenizer(TokenizerWrapper(_Vocabulary(tokenizer)), n_vocab=tokenizer.vocab_size, eos_token=ends)
+
+
+def _with_bounded_blanks(schema: Mapping[str, Any]) -> str:
+    return json.dumps({"x-guidance": {"whitespace_pattern": _WHITESPACE}} | dict(schema))
 
 
 def _short(fault: str) -> str:

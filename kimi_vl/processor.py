@@ -125,6 +125,32 @@ class KimiVLProcessor:
         inputs = self.assemble(parsed, pictures, add_generation_prompt=add_generation_prompt)
         return replace(inputs, seconds=time.perf_counter() - began)
 
+    def text(self, prompt: str | Sequence[int]) -> ModelInputs:
+        """Plain text, or ids, to be gone on with: no conversation, no pictures, every id as it is.
+
+        Raises: ``ValueError`` if it is empty or has an id outside the vocabulary or one of a picture.
+        """
+        began = time.perf_counter()
+        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        if not ids:
+            raise ValueError("is empty: give at least one token")
+        strangers = [i for i in ids if not 0 <= i < self.tokenizer.vocab_size]
+        if strangers:
+            raise ValueError(f"has id {strangers[0]}, outside the vocabulary, 0 to {self.tokenizer.vocab_size - 1}")
+        if self.tokenizer.media_pad_id in ids:
+            raise ValueError(f"has id {self.tokenizer.media_pad_id}, which stands for a picture's part, but no picture")
+        return ModelInputs(
+            input_ids=torch.tensor(ids),
+            answer_mask=torch.zeros(len(ids), dtype=torch.bool),
+            pixel_values=None,
+            image_grid_hws=torch.zeros((0, 2), dtype=torch.int64),
+            text_tokens=len(ids),
+            image_tokens=0,
+            end_ids=self.tokenizer.end_ids,
+            vocab_size=self.tokenizer.vocab_size,
+            seconds=time.perf_counter() - began,
+        )
+
     def cut(self, pixels: bytes, h: int, w: int) -> CutPicture:
         """A picture that :func:`kimi_vl.patches.fit` made h by w patches large, from its RGB bytes."""
         return CutPicture(cut(pixels, h, w, self.image_config), h, w)

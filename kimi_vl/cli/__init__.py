@@ -1,4 +1,4 @@
-"""The command line: ``kimi-vl ask | bench | chat | export | info | init | plan | quantize``.
+"""The command line: ``kimi-vl ask | bench | chat | export | info | init | plan | quantize | serve``.
 
 One file a command. This one knows only how a run ends: what a user did wrong is one line on stderr and exit code 2,
 Ctrl-C is 130, a reader that went away is 1. Commands import torch when they run, so that help comes at once.
@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from kimi_vl import __version__
-from kimi_vl.cli import ask, bench, chat, export, info, init, plan, quantize
+from kimi_vl.cli import ask, bench, chat, export, info, init, plan, quantize, serve
 
 _NAME = "kimi-vl"
 
@@ -32,6 +32,7 @@ app.command("info")(info.info)
 app.command("init")(init.init)
 app.command("plan")(plan.plan_memory)
 app.command("quantize")(quantize.quantize)
+app.command("serve")(serve.serve)
 
 
 def _show_version(wanted: bool) -> None:

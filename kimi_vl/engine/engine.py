@@ -144,6 +144,21 @@ class Engine:
         return next((running for running in held if running.request.id == request_id), None)
 
     @property
+    def running(self) -> int:
+        """Requests that it works on."""
+        return len(self._scheduler.running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return len(self._scheduler.waiting)
+
+    @property
+    def context(self) -> int:
+        """Tokens of all requests that the cache has room for."""
+        return self._pool.count * PAGE
+
+    @property
     def pages(self) -> int:
         """Of the cache, 64 tokens each."""
         return self._pool.count

@@ -96,6 +96,11 @@ class EngineThread:
         self._commands.put(lambda: self.engine.add(request))
         return tokens
 
+    def give_up(self, why: str) -> None:
+        """Tells all who wait that nothing will come."""
+        for request_id in list(self._streams):
+            self._hand_over_failure(request_id, why)
+
     def _cancel(self, request_id: str) -> None:
         if self._streams.pop(request_id, None) is not None:
             self._commands.put(lambda: self.engine.cancel(request_id))
@@ -138,7 +143,9 @@ class EngineThread:
         _LOG.error("a step of the engine failed", exc_info=error)
         for request_id in self.engine.request_ids:
             self.engine.cancel(request_id)
-            self._tell(partial(self._hand_over_failure, request_id))
+            self._tell(
+                partial(self._hand_over_failure, request_id, "the engine failed while it answered this; try again")
+            )
 
     def _tell(self, what: Callable[[], None]) -> None:
         assert self._loop is not None
@@ -154,6 +161,6 @@ class EngineThread:
             if progress[-1].finish is not None:
                 del self._streams[request_id]
 
-    def _hand_over_failure(self, request_id: str) -> None:
+    def _hand_over_failure(self, request_id: str, why: str) -> None:
         if (tokens := self._streams.pop(request_id, None)) is not None:
-            tokens.put(StepError("the engine failed while it answered this; try it again"))
+            tokens.put(StepError(why))

@@ -27,6 +27,9 @@ class Marks:
     called: str = "</tool_call>"
 
 
+MARKS = Marks()
+
+
 @dataclass(frozen=True)
 class Thought:
     text: str
@@ -69,15 +72,16 @@ class PartsParser:
 
     ``thinks``: the text begins as a thought, whether or not its mark is there. Otherwise it does only with the mark.
     ``calls``: whether functions may be called; if not, their marks are ordinary text.
+    ``marks``: without any, all is said.
     """
 
-    def __init__(self, marks: Marks, *, thinks: bool, calls: bool, stop: Sequence[str] = ()) -> None:
+    def __init__(self, marks: Marks | None, *, thinks: bool, calls: bool, stop: Sequence[str] = ()) -> None:
         self.calls = 0  # that have begun
-        self._marks = marks
+        self._marks = marks or MARKS
         self._thinks = thinks
         self._may_call = calls
         self._stop = StopStrings(stop)
-        self._state = _State.BEGINNING
+        self._state = _State.TEXT if marks is None else _State.BEGINNING
         self._held = ""
         self._call: _Call | None = None
         self._skips_blanks = False  # those between a thought or call and what follows
@@ -86,6 +90,11 @@ class PartsParser:
     def stop_string(self) -> str | None:
         """Which one ended the answer; nothing more comes out then."""
         return self._stop.found
+
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next belongs to a thought, its marks included, as far as is known."""
+        return self._state is _State.THOUGHT or (self._state is _State.BEGINNING and self._thinks)
 
     def push(self, piece: str) -> list[Part]:
         """What is certain after this piece."""

@@ -49,10 +49,16 @@ class ToolChoice:
     required: bool
     parallel: bool
 
-    def grammar(self, tokenizer: Tokenizer, marks: Marks) -> Grammar:
-        """That an answer follows if it must call. Raises: ``ValueError`` for parameters that cannot be kept to."""
+    def grammar(self, tokenizer: Tokenizer, marks: Marks, schema: Mapping[str, Any] | None = None) -> Grammar:
+        """That an answer follows which must call; with ``schema``, and if it need not, it may be JSON of that instead.
+
+        Raises: ``ValueError`` for parameters that cannot be kept to.
+        """
         functions = {tool.name: tool.parameters for tool in self.tools}
-        return Grammar.calls(tokenizer, functions, before=marks.call, after=marks.called, many=self.parallel)
+        otherwise = None if self.required else schema
+        return Grammar.calls(
+            tokenizer, functions, before=marks.call, after=marks.called, many=self.parallel, otherwise=otherwise
+        )
 
 
 def parse_tools(raw: Sequence[Mapping[str, Any]] | None, most: int) -> tuple[Tool, ...]:
