@@ -30,6 +30,8 @@ _ROLES: dict[str, Role] = {
 }
 _TEXT_TYPES = ("text", "input_text", "output_text")
 _PICTURE_TYPES = ("image", "image_url", "input_image")
+_FILE_TYPES = ("file", "input_file")
+_FILE_SOURCES = ("file_data", "file_url")
 _SOURCES = ("image", "image_url", "url", "path", "base64")
 _WISHES = ("detail", "min_pixels", "max_pixels")
 _PICTURE_KEYS = ("type", *_WISHES, *_SOURCES)
@@ -54,11 +56,21 @@ class PicturePart:
 
 
 @dataclass(frozen=True)
+class FilePart:
+    """A file that is not opened yet: a PDF, whose pages are shown (:func:`with_pages`), or a picture after all."""
+
+    source: PictureSource
+
+
+Part: TypeAlias = TextPart | PicturePart | FilePart
+
+
+@dataclass(frozen=True)
 class Message:
-    """One turn: who says it, and texts and pictures in their order. No parts mean an empty turn."""
+    """One turn: who says it, and texts, pictures and files in their order. No parts mean an empty turn."""
 
     role: Role
-    parts: tuple[TextPart | PicturePart, ...]
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,8 @@ def parse_messages(raw: Sequence[Mapping[str, Any] | Message]) -> list[Message]:
     ``{"type": "image", "image" | "url" | "path" | "base64": ...}``, ``{"type": "image_url" | "input_image",
     "image_url": ...}``, the same without a type, or a plain string. Null, "" and nothing at all are no text. A picture
     may have ``min_pixels`` and ``max_pixels``, in the part or beside its URL, and ``detail``: "low" is at most
-    512 · 512 pixels, everything else the model's own limit.
+    512 · 512 pixels, everything else the model's own limit. A file is ``{"type": "file", "file": {"file_data": ...}}``
+    or ``{"type": "input_file", "file_data" | "file_url": ...}``.
     Any role may show pictures, as in the official template.
     Raises ``ValueError`` naming the place, such as ``messages[2].content[1]``.
     """
@@ -94,6 +107,30 @@ def parse_messages(raw: Sequence[Mapping[str, Any] | Message]) -> list[Message]:
 def picture_parts(messages: Iterable[Message]) -> list[PicturePart]:
     """The pictures of a conversation in the order in which the model meets them."""
     return [part for message in messages for part in message.parts if isinstance(part, PicturePart)]
+
+
+def shown_parts(messages: Iterable[Message]) -> list[PicturePart | FilePart]:
+    """All that has to be opened, in that order."""
+    return [part for message in messages for part in message.parts if not isinstance(part, TextPart)]
+
+
+def with_pages(messages: Sequence[Message], pages: Sequence[int | None]) -> list[Message]:
+    """The conversation with a picture for each page of its files, and which page it is before it.
+
+    ``pages`` [files] is how many each has; ``None`` is a picture that came as a file.
+    """
+    counts = iter(pages)
+
+    def opened(part: Part) -> tuple[Part, ...]:
+        if not isinstance(part, FilePart):
+            return (part,)
+        count = next(counts)
+        if count is None:
+            return (PicturePart(part.source),)
+        numbers = (TextPart(f"Page {number} of {count}:\n") for number in range(1, count + 1))
+        return tuple(new for number in numbers for new in (number, PicturePart(part.source), TextPart("\n")))
+
+    return [Message(message.role, tuple(new for part in message.parts for new in opened(part))) for message in messages]
 
 
 def render(
@@ -112,6 +149,7 @@ def render(
     """
     if not messages:
         raise ValueError("messages is empty: give at least one message")
+    assert not any(isinstance(part, FilePart) for message in messages for part in message.parts)
     pictures = len(picture_parts(messages))
     if pictures != len(picture_tokens):
         raise ValueError(f"messages hold {pictures} pictures, but picture_tokens has {len(picture_tokens)} counts")
@@ -183,7 +221,7 @@ def _parse_message(raw: Mapping[str, Any] | Message, where: str) -> Message:
     return Message(_ROLES[role], tuple(part for part in parts if part != TextPart("")))
 
 
-def _parse_part(raw: Any, where: str) -> TextPart | PicturePart:
+def _parse_part(raw: Any, where: str) -> Part:
     if isinstance(raw, str):
         return TextPart(raw)
     if not isinstance(raw, Mapping):
@@ -195,9 +233,11 @@ def _parse_part(raw: Any, where: str) -> TextPart | PicturePart:
         kind = next((key for key in ("image", "image_url", "text") if key in given), None)
     if kind in _PICTURE_TYPES:
         return _parse_picture(given, where)
+    if kind in _FILE_TYPES:
+        return _parse_file(given, where)
     if kind not in _TEXT_TYPES:
         what = f"is of type {kind!r}" if kind is not None else f"has no type, only {sorted(map(str, given))}"
-        raise ValueError(f"{where} {what}; allowed are {', '.join(_TEXT_TYPES + _PICTURE_TYPES)}")
+        raise ValueError(f"{where} {what}; allowed are {', '.join(_TEXT_TYPES + _PICTURE_TYPES + _FILE_TYPES)}")
     beside = [key for key in _SOURCES if key in given]
     if beside:
         raise ValueError(f"{where} is text but has {beside[0]!r} too: give text and picture as two parts")
@@ -228,6 +268,21 @@ def _parse_picture(given: Mapping[str, Any], where: str) -> PicturePart:
         source = source.get("url")
         where = f"{where}.url"
     return PicturePart(_parse_source(key, source, where), *_parse_wishes(wishes))
+
+
+def _parse_file(given: Mapping[str, Any], where: str) -> FilePart:
+    inner = given.get("file", given)
+    if not isinstance(inner, Mapping):
+        raise ValueError(f"{where}.file must be a mapping, not {type(inner).__name__}")
+    if inner.get("file_id"):
+        raise ValueError(f"{where} names a file by file_id, but none are kept: give file_data")
+    keys = [key for key in _FILE_SOURCES if inner.get(key)]
+    if len(keys) != 1:
+        raise ValueError(f"{where} must have either file_data or file_url")
+    source = inner[keys[0]]
+    if not isinstance(source, str):
+        raise ValueError(f"{where}.{keys[0]} must be a string, not {type(source).__name__}")
+    return FilePart(source)
 
 
 def _parse_wishes(wishes: Mapping[str, tuple[Any, str]]) -> tuple[int | None, int | None]:

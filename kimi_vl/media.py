@@ -97,6 +97,17 @@ def inline_picture(text: str, *, limits: PictureLimits = DEFAULT_LIMITS) -> byte
     return _decode_base64("base64", text.encode(), limits)
 
 
+def inline_file(text: str, *, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:
+    """The same for a file of any kind.
+
+    Raises ``ValueError`` that says why there is none in it.
+    """
+    text = text.strip()
+    if text[:5].lower() == "data:":
+        return _read_data_url(text, limits)
+    return _decode_base64("base64", text.encode(), limits)
+
+
 # -- from the source to bytes ----------------------------------------------------------------------
 
 
@@ -230,7 +241,7 @@ _SIGNATURES = {
 }
 
 _NOT_READ = {
-    "a PDF: render its pages to PNG first": rb".{0,1000}%PDF-",
+    "a PDF: send it as a part of type file, or render its pages to PNG": rb".{0,1000}%PDF-",
     "an HTML page, not a picture": rb"(?i)\s*(<!DOCTYPE html|<html)",
     "an SVG: render it to PNG first": rb"(\xef\xbb\xbf)?\s*(<[?!].{0,2000})?<svg",
     "JPEG 2000": rb"\x00\x00\x00\x0cjP|\xff\x4f\xff\x51",

@@ -15,13 +15,15 @@ from typing import Any
 
 import torch
 
-from kimi_vl.chat import Message, parse_messages, picture_parts, render
+from kimi_vl.chat import FilePart, Message, PicturePart, parse_messages, render, shown_parts, with_pages
 from kimi_vl.config import KimiVLConfig
+from kimi_vl.documents import is_pdf, pdf_pages
 from kimi_vl.hub import PROCESSOR_FILES, resolve
-from kimi_vl.media import DEFAULT_LIMITS, WHITE, PictureLimits, load_picture
+from kimi_vl.media import DEFAULT_LIMITS, WHITE, PictureLimits, inline_file, load_picture
 from kimi_vl.patches import ImageProcessorConfig, cut, patchify
 from kimi_vl.tokenizer import Tokenizer
 
+MOST_PAGES = 100  # of a PDF, which no context holds more of
 _FILE = "preprocessor_config.json"
 
 
@@ -111,19 +113,38 @@ class KimiVLProcessor:
         """
         began = time.perf_counter()
         parsed = parse_messages(messages)
-        parts = picture_parts(parsed)
-        pictures = []
-        # One after the other: a picture is large only until it is cut, so many take little more memory.
+        parts = shown_parts(parsed)
+        pictures: list[CutPicture] = []
+        pages: list[int | None] = []  # of each file
         for number, part in enumerate(parts, start=1):
             try:
-                picture = load_picture(part.source, limits=self.limits, background=self.background)
-                wishes = {"min_pixels": part.min_pixels, "max_pixels": part.max_pixels}
-                patches, grid = patchify(picture, self.image_config, **wishes)
+                if isinstance(part, PicturePart):
+                    pictures.append(self._picture(part))
+                else:
+                    opened, is_pdf = self._file(part)
+                    pages.append(len(opened) if is_pdf else None)
+                    pictures += opened
             except ValueError as error:
                 raise ValueError(f"picture {number} of {len(parts)}: {error}") from error
-            pictures.append(CutPicture(patches, grid.h, grid.w))
+        parsed = with_pages(parsed, pages)
         inputs = self.assemble(parsed, pictures, add_generation_prompt=add_generation_prompt)
         return replace(inputs, seconds=time.perf_counter() - began)
+
+    def _picture(self, part: PicturePart) -> CutPicture:
+        # One after the other: a picture is large only until it is cut, so many take little more memory.
+        picture = load_picture(part.source, limits=self.limits, background=self.background)
+        patches, grid = patchify(picture, self.image_config, min_pixels=part.min_pixels, max_pixels=part.max_pixels)
+        return CutPicture(patches, grid.h, grid.w)
+
+    def _file(self, part: FilePart) -> tuple[list[CutPicture], bool]:
+        """The pages of a PDF, or a picture; and which of both."""
+        assert isinstance(part.source, str)
+        data = inline_file(part.source, limits=self.limits)
+        if not is_pdf(data):
+            return [self._picture(PicturePart(data))], False
+        pixels = self.image_config.in_token_limit * self.image_config.patch_size**2
+        pages = (patchify(page, self.image_config) for page in pdf_pages(data, most=MOST_PAGES, pixels=pixels))
+        return [CutPicture(patches, grid.h, grid.w) for patches, grid in pages], True
 
     def text(self, prompt: str | Sequence[int]) -> ModelInputs:
         """Plain text, or ids, to be gone on with: no conversation, no pictures, every id as it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from kimi_vl.engine.quantize import quantize
 from kimi_vl.hub import NANO
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.moe import Router
+from tests.serving import Server, serving
 
 # The same examples in every run: a red test is the change's fault, and never the draw's.
 settings.register_profile("steady", deadline=None, derandomize=True)
@@ -84,3 +86,18 @@ def nano4_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def nano4(nano4_folder: Path) -> EngineModel:
     return EngineModel.from_folder(nano4_folder, backend())
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Nano as it is served."""
+    with serving(tmp_path_factory.mktemp("server"), "--limit", "fetch_private=true") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Nano as if it thought first: its marks are forced, and what stands between them is what it happens to say."""
+    options = ("--thinking", "--thinking-budget", "12", "--name", "thinker")
+    with serving(tmp_path_factory.mktemp("thinker"), *options) as running:
+        yield running

@@ -16,7 +16,15 @@ FILES = {
 }
 
 # What a room may import of ours; a name ending in a dot stands for all that is in it.
-INPUT = ("kimi_vl.config", "kimi_vl.media", "kimi_vl.patches", "kimi_vl.tokenizer", "kimi_vl.chat", "kimi_vl.hub")
+INPUT = (
+    "kimi_vl.config",
+    "kimi_vl.media",
+    "kimi_vl.documents",
+    "kimi_vl.patches",
+    "kimi_vl.tokenizer",
+    "kimi_vl.chat",
+    "kimi_vl.hub",
+)
 MODEL = ("kimi_vl.config", "kimi_vl.model.")
 PLANNING = ("kimi_vl.footprint", "kimi_vl.machine")
 ANSWERING = (
@@ -39,6 +47,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.config": (),
     "kimi_vl.hub": (),
     "kimi_vl.media": INPUT,
+    "kimi_vl.documents": (),
     "kimi_vl.patches": INPUT,
     "kimi_vl.tokenizer": INPUT,
     "kimi_vl.chat": INPUT,
@@ -103,7 +112,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.serve.errors": (),
     "kimi_vl.serve.fetch": (),
     "kimi_vl.serve.parts": ("kimi_vl.transcript",),
-    "kimi_vl.serve.picture_process": ("kimi_vl.media", "kimi_vl.patches"),
+    "kimi_vl.serve.picture_process": ("kimi_vl.documents", "kimi_vl.media", "kimi_vl.patches"),
     "kimi_vl.serve.admission": ("kimi_vl.serve.errors",),
     "kimi_vl.train.": (
         *INPUT,

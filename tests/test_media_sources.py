@@ -125,7 +125,7 @@ SVG = b'<?xml version="1.0"?>\n<!-- a drawing -->\n<svg xmlns="http://www.w3.org
         (SVG, "is an SVG: render it to PNG first"),
         (b"\xef\xbb\xbf  <svg/>", "is an SVG"),
         ("data:image/svg+xml;utf8,<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG"),
-        (b"%PDF-1.7\n", "is a PDF: render its pages to PNG first"),
+        (b"%PDF-1.7\n", "is a PDF: send it as a part of type file, or render"),
         (b"<!DOCTYPE html><html><svg></svg>", "is an HTML page"),
         (b"%!PS-Adobe-3.0 EPSF-3.0", "is PostScript"),
         (b"8BPS\0\1", "is a Photoshop file"),

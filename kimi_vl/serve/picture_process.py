@@ -1,8 +1,8 @@
 """A process that opens untrusted pictures: ``python -m kimi_vl.serve.picture_process SETTINGS``.
 
-In, on stdin, and out, on stdout: frames, a JSON header and bytes. Each picture's file comes back as the RGB pixels that
-the tower's patches are cut from. A decoder that crashes, or takes more memory than it may, ends this process and
-nothing else. Imports no torch, so that it starts in a moment.
+In, on stdin, and out, on stdout: frames, a JSON header and bytes. Each picture's file, and each page of a PDF, comes
+back as the RGB pixels that the tower's patches are cut from. A decoder that crashes, or takes more memory than it may,
+ends this process and nothing else. Imports no torch, so that it starts in a moment.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
+from kimi_vl.documents import is_pdf, pdf_pages
 from kimi_vl.media import PictureLimits, load_picture
 from kimi_vl.patches import ImageProcessorConfig, fit
 
@@ -69,12 +70,17 @@ def main() -> None:
 
 
 def _answer(settings: Settings, header: Mapping[str, Any], data: bytes) -> bytes:
+    config = settings.image_config
     try:
-        picture = load_picture(data, limits=settings.limits)
-        fitted, grid = fit(
-            picture, settings.image_config, min_pixels=header.get("min_pixels"), max_pixels=header.get("max_pixels")
-        )
-        return packed({"h": grid.h, "w": grid.w}, fitted.tobytes())
+        if header["most_pages"] and is_pdf(data):
+            pixels = config.in_token_limit * config.patch_size**2
+            pages = pdf_pages(data, most=header["most_pages"], pixels=pixels)
+            fitted = [fit(page, config) for page in pages]
+        else:
+            picture = load_picture(data, limits=settings.limits)
+            fitted = [fit(picture, config, min_pixels=header["min_pixels"], max_pixels=header["max_pixels"])]
+        sizes = [(grid.h, grid.w) for _, grid in fitted]
+        return packed({"sizes": sizes, "is_pdf": is_pdf(data)}, b"".join(pixels.tobytes() for pixels, _ in fitted))
     except ValueError as error:
         return packed({"error": str(error)})
     except MemoryError:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,14 @@ class FittedPicture:
     h: int  # patches down
     w: int  # patches across
     pixels: bytes  # [h · patch_size, w · patch_size, 3]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file: its one picture, or the pages of a PDF."""
+
+    pictures: tuple[FittedPicture, ...]
+    is_pdf: bool
 
 
 class PictureReaders:
@@ -41,13 +50,24 @@ class PictureReaders:
             await _end(self._idle.pop())
 
     async def read(self, data: bytes, *, min_pixels: int | None = None, max_pixels: int | None = None) -> FittedPicture:
-        """Raises: ``ValueError`` that says why it cannot be read, a decoder's crash and its slowness included."""
+        """A picture. Raises: as :meth:`open`."""
+        wishes = {"min_pixels": min_pixels, "max_pixels": max_pixels, "most_pages": 0}
+        return (await self._open(data, wishes)).pictures[0]
+
+    async def open(self, data: bytes, *, most_pages: int) -> Opened:
+        """A picture, or a PDF of so many pages at most.
+
+        Raises: ``ValueError`` that says why it cannot be read, a decoder's crash and its slowness included.
+        """
+        return await self._open(data, {"min_pixels": None, "max_pixels": None, "most_pages": most_pages})
+
+    async def _open(self, data: bytes, wishes: dict[str, int | None]) -> Opened:
         async with self._turn:
             process = self._idle.pop() if self._idle else await self._new()
             healthy = False
             try:
                 async with asyncio.timeout(self._seconds):
-                    header, pixels = await _ask(process, {"min_pixels": min_pixels, "max_pixels": max_pixels}, data)
+                    header, pixels = await _ask(process, wishes, data)
                 healthy = True
             except TimeoutError:
                 raise ValueError(f"picture: takes more than {self._seconds:g} s to be read") from None
@@ -60,7 +80,14 @@ class PictureReaders:
                     await asyncio.shield(_end(process))
         if "error" in header:
             raise ValueError(header["error"])
-        return FittedPicture(header["h"], header["w"], pixels)
+        return Opened(tuple(self._cut_up(header["sizes"], pixels)), header["is_pdf"])
+
+    def _cut_up(self, sizes: list[tuple[int, int]], pixels: bytes) -> Iterator[FittedPicture]:
+        first = 0
+        for h, w in sizes:
+            end = first + 3 * h * w * self._settings.image_config.patch_size**2
+            yield FittedPicture(h, w, pixels[first:end])
+            first = end
 
     async def _new(self) -> Process:
         arguments = (sys.executable, "-m", "kimi_vl.serve.picture_process", self._settings.dump())

@@ -9,8 +9,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from kimi_vl.chat import Message, PicturePart, picture_parts
-from kimi_vl.media import PictureLimits, inline_picture
+from kimi_vl.chat import FilePart, Message, PicturePart, shown_parts, with_pages
+from kimi_vl.media import PictureLimits, inline_file, inline_picture
 from kimi_vl.processor import CutPicture, KimiVLProcessor, ModelInputs
 from kimi_vl.serve.errors import RefusedError
 from kimi_vl.serve.fetch import Fetcher, shortened
@@ -48,51 +48,69 @@ class PromptReader:
 
         Raises: ``RefusedError`` naming the picture, counted from 1 over all messages.
         """
-        parts = picture_parts(messages)
-        if len(parts) > self._limits.pictures:
-            raise RefusedError(
-                400,
-                f"the request has {len(parts)} pictures, over the limit of {self._limits.pictures}",
-                code="too_many_pictures",
-                param="messages",
-            )
+        parts = shown_parts(messages)
+        self._check_count(len(parts), "pictures")
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._picture(part, f"picture {number} of {len(parts)}", take))
+                    group.create_task(self._opened(part, f"picture {number} of {len(parts)}", take))
                     for number, part in enumerate(parts, start=1)
                 ]
         except* RefusedError as several:
             raise _first(several) from None
-        pictures = [task.result() for task in tasks]
-        return await asyncio.to_thread(self._processor.assemble, messages, pictures)
+        opened = [task.result() for task in tasks]
+        pictures = [picture for pictures, _ in opened for picture in pictures]
+        self._check_count(len(pictures), "pictures and pages")
+        counts = [
+            len(found) if is_pdf else None
+            for part, (found, is_pdf) in zip(parts, opened, strict=True)
+            if isinstance(part, FilePart)
+        ]
+        return await asyncio.to_thread(self._processor.assemble, with_pages(messages, counts), pictures)
 
-    async def _picture(self, part: PicturePart, name: str, take: Callable[[int], None]) -> CutPicture:
+    def _check_count(self, count: int, what: str) -> None:
+        if count > self._limits.pictures:
+            raise RefusedError(
+                400,
+                f"the request has {count} {what}, over the limit of {self._limits.pictures}",
+                code="too_many_pictures",
+                param="messages",
+            )
+
+    async def _opened(
+        self, part: PicturePart | FilePart, name: str, take: Callable[[int], None]
+    ) -> tuple[list[CutPicture], bool]:
+        """The picture, or the pages; and whether they are pages."""
         began = time.monotonic()
         try:
             data = await self._data(part)
-            fitted = await self._readers.read(data, min_pixels=part.min_pixels, max_pixels=part.max_pixels)
+            if isinstance(part, FilePart):
+                opened = await self._readers.open(data, most_pages=self._limits.pictures)
+                pictures, is_pdf = opened.pictures, opened.is_pdf
+            else:
+                fitted = await self._readers.read(data, min_pixels=part.min_pixels, max_pixels=part.max_pixels)
+                pictures, is_pdf = (fitted,), False
         except ValueError as error:
             self._metrics.pictures.labels("refused").inc()
             raise RefusedError(400, f"{name}: {error}", code="invalid_image", param="messages") from None
         down, across = self._processor.image_config.merge_kernel_size
-        take(fitted.h * fitted.w // (down * across))
-        cut = await asyncio.to_thread(self._processor.cut, fitted.pixels, fitted.h, fitted.w)
-        self._metrics.pictures.labels("read").inc()
+        take(sum(fitted.h * fitted.w for fitted in pictures) // (down * across))
+        cut = [await asyncio.to_thread(self._processor.cut, each.pixels, each.h, each.w) for each in pictures]
+        self._metrics.pictures.labels("read").inc(len(cut))
         self._metrics.picture_seconds.observe(time.monotonic() - began)
-        return cut
+        return cut, is_pdf
 
-    async def _data(self, part: PicturePart) -> bytes:
-        """The file. Raises: ``ValueError``, and for all that is neither a URL nor the picture itself."""
+    async def _data(self, part: PicturePart | FilePart) -> bytes:
+        """The file. Raises: ``ValueError``, and for all that is neither a URL nor the file itself."""
         source = part.source
         if not isinstance(source, str):
             raise ValueError("a server opens no files of its own: send the picture as a data URL, or by https URL")
-        scheme = source.lstrip()[:8].lower()
-        if scheme.startswith(("http://", "https://")):
+        if source.lstrip()[:8].lower().startswith(("http://", "https://")):
             return await self._fetcher.get(source.strip())
         if "://" in source[:40]:
             raise ValueError(f"{shortened(source)} is not fetched: give an http, https or data URL")
-        return await asyncio.to_thread(inline_picture, source, limits=self._picture_limits)
+        inline = inline_file if isinstance(part, FilePart) else inline_picture
+        return await asyncio.to_thread(inline, source, limits=self._picture_limits)
 
 
 def _first(several: BaseExceptionGroup[RefusedError]) -> RefusedError:
