@@ -67,7 +67,7 @@ class Guard:
     def __init__(self, app: ASGIApp, *, keys: Keys, limits: ServerLimits) -> None:
         self._app = app
         self._keys = keys
-        self._limits = limits
+        self.limits = limits
         self.held = 0  # bytes of bodies whose requests have not begun to be answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,40 +75,34 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        body = _Body(self, receive, send)
+        body = _Body(self, receive)
         try:
             if scope["path"].startswith(_GUARDED):
                 self._keys.check(headers)
             length = headers.get("content-length", "")
             if length.isdigit():
                 body.take(int(length))
-            await self._app(scope, body.receive, body.send)
+            if await body.read():
+                await self._app(scope, body.replay, body.until_answered(send))
         except RefusedError as refused:
             if "expect" not in headers:
                 await body.pass_over()
             # what was not read of a body leaves nothing behind that a next request could be read from
-            await json_response(refused.body, refused.status, {**refused.headers, "Connection": "close"})(
-                scope, receive, send
-            )
+            answer = json_response(refused.body, refused.status, {**refused.headers, "Connection": "close"})
+            await answer(scope, receive, send)
         finally:
             body.release()
 
-    @property
-    def limits(self) -> ServerLimits:
-        return self._limits
-
 
 class _Body:
-    """One request's body, counted."""
+    """One request's body, counted. It is read here whole, where a fault in it is answered as what it is."""
 
-    def __init__(self, guard: Guard, receive: Receive, send: Send) -> None:
+    def __init__(self, guard: Guard, receive: Receive) -> None:
         self._guard = guard
         self._receive = receive
-        self._send = send
-        self._read = 0
+        self._parts: list[bytes] = []
         self._taken = 0
         self._complete = False
-        self._until: float | None = None
 
     def take(self, count: int) -> None:
         """Makes room for ``count`` bytes in all."""
@@ -121,10 +115,8 @@ class _Body:
                 code="body_too_large",
             )
         if self._guard.held - self._taken + count > limits.all_body_bytes:
-            raise RefusedError(
-                429, "other requests' bodies leave no room for this one; try again later", code="overloaded",
-                retry_after=1,
-            )  # fmt: skip
+            why = "other requests' bodies leave no room for this one; try again later"
+            raise RefusedError(429, why, code="overloaded", retry_after=1)
         self._guard.held += count - self._taken
         self._taken = count
 
@@ -132,38 +124,53 @@ class _Body:
         self._guard.held -= self._taken
         self._taken = 0
 
-    async def receive(self) -> Message:
-        if self._complete:
-            return await self._receive()
-        loop = asyncio.get_running_loop()
-        if self._until is None:
-            self._until = loop.time() + self._guard.limits.body_seconds
+    async def read(self) -> bool:
+        """Whether it came whole, and its sender is still there. Raises: ``RefusedError``."""
+        size = 0
+        seconds = self._guard.limits.body_seconds
         try:
-            async with asyncio.timeout_at(self._until):
-                message = await self._receive()
+            async with asyncio.timeout(seconds):
+                while not self._complete:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        return False
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > self._taken:
+                        self.take(size)
+                    self._parts.append(part)
+                    self._complete = not message.get("more_body", False)
         except TimeoutError:
-            raise RefusedError(
-                408, f"the body took more than {self._guard.limits.body_seconds:g} s to come", code="body_too_slow"
-            ) from None
-        if message["type"] == "http.request":
-            self._read += len(message.get("body", b""))
-            if self._read > self._taken:
-                self.take(self._read)
-            self._complete = not message.get("more_body", False)
-        return message
+            why = f"the body took more than {seconds:g} s to come"
+            raise RefusedError(408, why, code="body_too_slow") from None
+        return True
 
     async def pass_over(self) -> None:
         """Reads what still comes, and keeps none of it: most clients listen only when they have sent all."""
+        self._parts.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 while not self._complete:
                     message = await self._receive()
                     self._complete = not message.get("more_body", False)
 
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.release()
-        await self._send(message)
+    async def replay(self) -> Message:
+        """What the application receives."""
+        if self._parts:
+            body = b"".join(self._parts)
+            self._parts.clear()
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await self._receive()
+
+    def until_answered(self, send: Send) -> Send:
+        """``send``, with which the body's room becomes free."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.release()
+            await send(message)
+
+        return sending
 
 
 def parse_keys(given: Sequence[str]) -> tuple[str, ...]:
