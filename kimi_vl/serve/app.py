@@ -258,8 +258,9 @@ def _add_errors(app: FastAPI, service: Service) -> None:
 
 
 def _failed(service: Service, error: StepError) -> RefusedError:
-    stuck = service.status in ("stuck", "dead")
-    return RefusedError(503 if stuck else 500, str(error), code="engine_stuck" if stuck else "engine_failed")
+    codes = {"ok": "engine_failed", "draining": "shutting_down", "stuck": "engine_stuck", "dead": "engine_stuck"}
+    status = service.status
+    return RefusedError(500 if status == "ok" else 503, str(error), code=codes[status])
 
 
 def _refused_for_body(error: RequestValidationError) -> RefusedError:
