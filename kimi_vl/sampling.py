@@ -65,7 +65,7 @@ class SamplingParams:
         demand(0.0 < self.top_p <= 1.0, "top_p", "above 0 and at most 1")
         demand(self.top_k >= 0, "top_k", "0 (all) or more")
         demand(0.0 <= self.min_p <= 1.0, "min_p", "from 0 to 1")
-        demand(0.0 < self.repetition_penalty < math.inf, "repetition_penalty", "above 0")
+        demand(0.01 <= self.repetition_penalty <= 100.0, "repetition_penalty", "from 0.01 to 100")
         for name in ("presence_penalty", "frequency_penalty"):
             demand(-2.0 <= getattr(self, name) <= 2.0, name, "from -2 to 2")
         demand(all(-100 <= bias <= 100 for bias in self.logit_bias.values()), "logit_bias", "from -100 to 100 each")
@@ -155,6 +155,7 @@ def probabilities(logits: Tensor, params: SamplingParams) -> Tensor:
     if params.top_p < 1.0:
         ordered, order = kept.sort(descending=True, stable=True)
         beyond = ordered.cumsum(-1) - ordered >= params.top_p
+        beyond[0] = False  # a top_p that is 0 in float32
         kept = kept.index_fill(0, order[beyond], 0.0)
     if params.min_p > 0.0:
         kept = kept.masked_fill(kept < params.min_p * kept.max(), 0.0)

@@ -197,6 +197,7 @@ def test_draws_come_as_often_as_they_are_likely() -> None:
         ("top_k", -1),
         ("min_p", 1.5),
         ("repetition_penalty", 0.0),
+        ("repetition_penalty", 1e-30),
         ("presence_penalty", 2.5),
         ("frequency_penalty", -3.0),
         ("logprobs", 21),

@@ -112,7 +112,7 @@ BAD = {
     "ask what --max-new-tokens 200000": "exceed the context of 131072",
     "ask what --top-k -1": "top_k must be 0",
     "ask what --min-p 2": "min_p must be from 0 to 1",
-    "ask what --repetition-penalty 0": "repetition_penalty must be above 0",
+    "ask what --repetition-penalty 0": "repetition_penalty must be from 0.01 to 100",
     "ask what --presence-penalty 3": "presence_penalty must be from -2 to 2",
     "ask what --frequency-penalty nan": "frequency_penalty must be from -2 to 2",
     "ask what --stop ''": "stop must be at most 16 strings, none of them empty",

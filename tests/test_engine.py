@@ -20,7 +20,7 @@ from kimi_vl.engine.model import EngineModel
 from kimi_vl.engine.pages import PAGE, PagePool, PictureSpan, page_keys
 from kimi_vl.engine.request import Progress, Request
 from kimi_vl.engine.weights import Segment
-from kimi_vl.sampling import Drawn
+from kimi_vl.sampling import Drawn, penalised, probabilities
 
 PROCESSOR = KimiVLProcessor.from_pretrained("nano")
 LINE = Image.open(Path(__file__).parents[1] / "docs" / "line.png")
@@ -350,3 +350,59 @@ def test_random_numbers_are_the_requests_own(nano4: EngineModel) -> None:
     assert said[0] == said[1]
     assert len({tuple(tokens) for tokens in said}) > 1
     torch.manual_seed(0)
+
+
+class Faulty:
+    """What an answer may be, until it fails at its third token."""
+
+    vocab_size = PROCESSOR.tokenizer.vocab_size
+    complete = failed = False
+    tokens = 0
+
+    def matcher(self) -> Faulty:
+        return Faulty()
+
+    def allowed(self) -> None:
+        if self.tokens == 3:
+            raise ZeroDivisionError("at the third token")
+
+    def accept(self, token: int) -> None:
+        self.tokens += 1
+
+    def forced(self) -> list[int]:
+        return []
+
+
+def test_a_request_that_fails_fails_alone(nano4: EngineModel) -> None:
+    """By how it is drawn, or by a picture that the tower cannot take; its pages are free again."""
+    params = SamplingParams(max_new_tokens=12, temperature=1.0, seed=1)
+    good = [ask(nano4, f"Hello {n}", LINE, params=params) for n in range(3)]
+    alone = [answers(Engine(nano4), [request])[request.id] for request in good]
+    drawn = ask(nano4, "Hi", params=replace(params, grammar=Faulty()))  # type: ignore[arg-type]
+    seen = ask(nano4, "Hi", picture(77), params=params)
+    seen = replace(seen, pictures=(replace(seen.pictures[0], pixel_values=torch.zeros(3, 3)),))
+    engine = Engine(nano4, EngineOptions(context=2048))
+    said = answers(engine, [good[0], drawn, good[1], seen, good[2]])
+    assert [said[request.id] for request in good] == alone
+    failures = engine.take_failures()
+    assert isinstance(failures[drawn.id], ZeroDivisionError)
+    assert set(failures) == {drawn.id, seen.id}
+    assert engine.take_failures() == {}
+    assert engine.pages_free == engine.pages
+    stream = engine.stream(PROCESSOR([{"role": "user", "content": "Hi"}]), drawn.params)
+    with pytest.raises(ZeroDivisionError):
+        list(stream)
+
+
+@pytest.mark.parametrize(
+    "wishes", [{"top_p": 5e-324}, {"temperature": 5e-324}, {"temperature": 1e300}, {"min_p": 1.0}]
+)
+def test_the_ends_of_ranges_draw_something(wishes: dict[str, float]) -> None:
+    params = SamplingParams(**{"temperature": 1.0, **wishes})  # type: ignore[arg-type]
+    logits = torch.tensor([3.0, -80.0, 3.5, 1e4])
+    kept = probabilities(logits, params)
+    assert kept.isfinite().all()
+    assert kept.sum() == pytest.approx(1.0)
+    for factor in (0.01, 100.0):
+        changed = penalised(logits * 1e4, [0, 1], [], replace(params, repetition_penalty=factor))
+        assert probabilities(changed, params).isfinite().all()

@@ -77,6 +77,7 @@ class Engine:
         self._cache = model.new_cache(self._pool.count, options.kv_cache_dtype)
         self._features = FeatureCache(options.feature_tokens)
         self._listeners: dict[str, Callable[[Drawn], object]] = {}
+        self._failures: dict[str, Exception] = {}
         self._scheduler = Scheduler(
             self._pool,
             step_tokens=options.step_tokens,
@@ -126,9 +127,19 @@ class Engine:
     def cancel(self, request_id: str) -> None:
         """Ends a request and frees what it holds; one that has ended already stays so."""
         self._listeners.pop(request_id, None)
+        self._failures.pop(request_id, None)
         running = self._find(request_id)
         if running is not None:
             self._scheduler.remove(running)
+
+    def take_failures(self) -> dict[str, Exception]:
+        """Requests that failed by themselves since this was last asked, and at what. The engine has forgotten them."""
+        failures, self._failures = self._failures, {}
+        return failures
+
+    def failure(self, request_id: str) -> Exception | None:
+        """What one request failed at, if it did; it is told once."""
+        return self._failures.pop(request_id, None)
 
     def holds(self, request_id: str) -> bool:
         """Whether a request waits or is under way."""
@@ -173,14 +184,21 @@ class Engine:
         return bool(self._scheduler.running or self._scheduler.waiting)
 
     def step(self) -> list[Progress]:
-        """Reads some tokens of some requests, and draws the next one of those that are so far."""
+        """Reads some tokens of some requests, and draws the next one of those that are so far.
+
+        What can only be one request's fault, its pictures or how it is drawn, fails that one (:meth:`failure`).
+        """
         pieces = self._scheduler.schedule()
         if not pieces:
             assert not self.busy, "requests wait, but none can go on"
             return []
         pieces = self._scheduler.with_guesses(pieces, self.options.speculation)
         with torch_threads(self.model.backend.torch_threads):
-            rows = self._run(pieces)
+            embedded = [(piece, x) for piece in pieces if (x := self._embed(piece)) is not None]
+            if not embedded:
+                return []
+            pieces = [piece for piece, _ in embedded]
+            rows = self._run(pieces, [x for _, x in embedded])
             progress = self._postprocess(pieces, rows)
         for p in progress:
             if p.request.id in self._listeners:
@@ -212,9 +230,22 @@ class Engine:
             merge_kernel_size=self.config.vision_config.merge_kernel_size,
         )
 
-    def _run(self, pieces: list[Piece]) -> Tensor:
+    def _embed(self, piece: Piece) -> Tensor | None:
+        """``None`` if it cannot be: then its request has failed, and the others go on."""
+        try:
+            return self._embedded(piece)
+        except Exception as error:
+            self._fail(piece.running, error)
+            return None
+
+    def _fail(self, running: Running, error: Exception) -> None:
+        self._failures[running.request.id] = error
+        self._listeners.pop(running.request.id, None)
+        self._scheduler.remove(running)
+
+    def _run(self, pieces: list[Piece], embedded: list[Tensor]) -> Tensor:
         """Logits [n, V] of the rows that a token follows from: a piece's last token, and its guesses."""
-        x = torch.cat([self._embedded(piece) for piece in pieces])
+        x = torch.cat(embedded)
         segments = [Segment(tuple(p.running.pages), p.start, p.tokens + len(p.guessed), p.is_prompt) for p in pieces]
         x = self.model.run(x, segments, self._cache)
         wanted: list[int] = []
@@ -245,7 +276,12 @@ class Engine:
             if not piece.is_last:
                 self._scheduler.done(piece)
                 continue
-            drawn = self._draw(piece, [next(rows) for _ in range(1 + len(piece.guessed))])
+            own = [next(rows) for _ in range(1 + len(piece.guessed))]
+            try:
+                drawn = self._draw(piece, own)
+            except Exception as error:
+                self._fail(running, error)
+                continue
             # the last token that was drawn has not been read, or was guessed wrong
             self._scheduler.done(piece, right=len(drawn) - 1)
             if drawn[-1].finish is not None:

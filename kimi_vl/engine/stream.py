@@ -30,6 +30,8 @@ class TokenStream:
 
     def __next__(self) -> Drawn:
         while not self._tokens:
+            if (error := self._engine.failure(self._request_id)) is not None:
+                raise error
             if not self._engine.holds(self._request_id):
                 raise StopIteration
             self._engine.step()

@@ -72,7 +72,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
         503: "The server is shutting down, or its engine is stuck.",
     }.items()
 }
-_EVENTS = {"text/event-stream": {"schema": {"type": "string"}}}
+_EVENTS = {"text/event-stream": {"itemSchema": {"type": "object"}}}
 # The page brings all that it needs, and may show pictures that a person picked.
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kimi_vl.engine.request import Progress, Request
 
 _LOG = logging.getLogger(__name__)
+_FAILED = "the engine failed while it answered this; try again"
 
 
 class StepError(RuntimeError):
@@ -117,6 +118,9 @@ class EngineThread:
                 continue
             finally:
                 self._step_began = None
+            for request_id, failure in self.engine.take_failures().items():
+                _LOG.error("a request failed in the engine", exc_info=failure)
+                self._tell(partial(self._hand_over_failure, request_id, _FAILED))
             self._on_step(time.monotonic() - began, progress)
             by_request: dict[str, list[Progress]] = defaultdict(list)
             for each in progress:
@@ -143,9 +147,7 @@ class EngineThread:
         _LOG.error("a step of the engine failed", exc_info=error)
         for request_id in self.engine.request_ids:
             self.engine.cancel(request_id)
-            self._tell(
-                partial(self._hand_over_failure, request_id, "the engine failed while it answered this; try again")
-            )
+            self._tell(partial(self._hand_over_failure, request_id, _FAILED))
 
     def _tell(self, what: Callable[[], None]) -> None:
         assert self._loop is not None
