@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import random
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +20,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from kimi_vl.serve.run import listening_socket
 from tests.serving import LINE_PART, Server, encoded, serving, shown, user
 from tests.test_serve_chat import LINE_SAYS, PATH
 
@@ -207,3 +211,57 @@ def test_processes_that_open_pictures_may_die(server: Server) -> None:
             assert answer.json()["choices"][0]["message"]["content"] == LINE_SAYS
     assert server.chat(LINE_PART, "Read the text.").json()["choices"][0]["message"]["content"] == LINE_SAYS
     server.wait_for_rest()
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    """Not held back for 40 ms until the client confirms what came before (Nagle's algorithm)."""
+    with listening_socket("127.0.0.1", 0) as listening:
+        listening.listen()
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert accepted.proto == socket.IPPROTO_TCP
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--host", "0.0.0.0"), "can be reached from other machines: give an API key"),
+        (("--host", "203.0.113.7", "--without-key"), "cannot listen at 203.0.113.7"),
+        (("--api-key", "two words"), "an API key must be printable ASCII without blanks"),
+        (("--limit", "pictures=0"), "limit pictures must be above 0, not 0"),
+        (("--limit", "picture=3"), "there is no limit 'picture'; known are connections, "),
+        (("--limit", "fetch_private=yes"), "limit fetch_private must be true or false, not 'yes'"),
+        (("--limit", "body_bytes=many"), "limit body_bytes must be a whole number, not 'many'"),
+        (("--thinking-budget", "5"), "--thinking-budget is given, but this model does not think"),
+        (("--kv-cache-dtype", "int4"), "--kv-cache-dtype must be bfloat16 or int8, not 'int4'"),
+        (("--context", "100000000000"), "memory|context"),
+        (("no-such-model",), "no model 'no-such-model'"),
+    ],
+)
+def test_a_server_that_cannot_begin_says_why(options: tuple[str, ...], says: str) -> None:
+    command = [sys.executable, "-m", "kimi_vl.cli", "serve", "--port", "0", *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert any(each in ended.stderr for each in says.split("|"))
+
+
+def test_a_port_that_is_taken_is_told_before_the_model_is_opened(own: Server) -> None:
+    port = own.url.rsplit(":", 1)[1]
+    command = [sys.executable, "-m", "kimi_vl.cli", "serve", "--port", port]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert f"cannot listen at 127.0.0.1, port {port}" in ended.stderr
+
+
+def test_nano_is_quantised_once(tmp_path: Path) -> None:
+    """Into a cache, by two servers at a time too; and a folder of 4 bits is served as it is."""
+    with serving(tmp_path, XDG_CACHE_HOME=str(tmp_path)) as one, serving(tmp_path, XDG_CACHE_HOME=str(tmp_path)) as two:
+        assert one.chat("Hi", max_tokens=2).json()["choices"] == two.chat("Hi", max_tokens=2).json()["choices"]
+    (folder,) = (tmp_path / "kimi-vl").iterdir()
+    made = folder.stat().st_mtime_ns
+    with serving(tmp_path, str(folder), "--name", "mine", "--name", "yours") as three:
+        assert [card["id"] for card in three.get("/v1/models").json()["data"]] == ["mine", "yours"]
+        assert three.chat("Hi", model="yours", max_tokens=2).json()["model"] == "yours"
+    with serving(tmp_path, XDG_CACHE_HOME=str(tmp_path)):
+        assert [path.stat().st_mtime_ns for path in (tmp_path / "kimi-vl").iterdir()] == [made]

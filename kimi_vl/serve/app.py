@@ -94,7 +94,10 @@ def create_app(service: Service, *, keys: Keys, origins: tuple[str, ...] = ()) -
         finally:
             await service.close()
 
-    middleware = [Middleware(Guard, keys=keys, limits=service.limits)]
+    def count(refused: RefusedError) -> None:
+        service.metrics.errors.labels(refused.code).inc()
+
+    middleware = [Middleware(Guard, keys=keys, limits=service.limits, on_refusal=count)]
     if origins:
         # in front, so that a browser may read what the guard says
         middleware.insert(
@@ -102,7 +105,7 @@ def create_app(service: Service, *, keys: Keys, origins: tuple[str, ...] = ()) -
             Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"]),
         )
     app = FastAPI(title="kimi-vl", docs_url=None, redoc_url=None, lifespan=lifespan, middleware=middleware)
-    _add_errors(app, service)
+    _add_errors(app, service, count)
     _add_interfaces(app, service)
     _add_views(app, service)
     return app
@@ -220,9 +223,9 @@ def _add_views(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.shown(), media_type=CONTENT_TYPE)
 
 
-def _add_errors(app: FastAPI, service: Service) -> None:
+def _add_errors(app: FastAPI, service: Service, count: Callable[[RefusedError], None]) -> None:
     def refuse(refused: RefusedError) -> Response:
-        service.metrics.errors.labels(refused.code).inc()
+        count(refused)
         return json_response(refused.body, refused.status, refused.headers)
 
     @app.exception_handler(RefusedError)

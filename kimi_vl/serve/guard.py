@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -64,8 +64,11 @@ def _host(headers: Headers) -> str:
 class Guard:
     """Wraps an ASGI application."""
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, limits: ServerLimits) -> None:
+    def __init__(
+        self, app: ASGIApp, *, keys: Keys, limits: ServerLimits, on_refusal: Callable[[RefusedError], None]
+    ) -> None:
         self._app = app
+        self._on_refusal = on_refusal
         self._keys = keys
         self.limits = limits
         self.held = 0  # bytes of bodies whose requests have not begun to be answered
@@ -85,6 +88,7 @@ class Guard:
             if await body.read():
                 await self._app(scope, body.replay, body.until_answered(send))
         except RefusedError as refused:
+            self._on_refusal(refused)
             if "expect" not in headers:
                 await body.pass_over()
             # what was not read of a body leaves nothing behind that a next request could be read from
