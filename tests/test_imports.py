@@ -97,6 +97,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.serve.": (
         *INPUT,
         "kimi_vl.processor",
+        "kimi_vl.checkpoint",
         "kimi_vl.sampling",
         "kimi_vl.grammar",
         "kimi_vl.thinking",

@@ -20,6 +20,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from kimi_vl.serve.opening import Wishes
 from kimi_vl.serve.run import listening_socket
 from tests.serving import LINE_PART, Server, encoded, serving, shown, user
 from tests.test_serve_chat import LINE_SAYS, PATH
@@ -265,3 +266,23 @@ def test_nano_is_quantised_once(tmp_path: Path) -> None:
         assert three.chat("Hi", model="yours", max_tokens=2).json()["model"] == "yours"
     with serving(tmp_path, XDG_CACHE_HOME=str(tmp_path)):
         assert [path.stat().st_mtime_ns for path in (tmp_path / "kimi-vl").iterdir()] == [made]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "thinks"),
+    [
+        (Wishes("thinking-2506"), True),
+        (Wishes("moonshotai/Kimi-VL-A3B-Thinking"), True),
+        (Wishes("/srv/thinking/instruct-int4"), False),
+        (Wishes("instruct", thinking=True), True),
+        (Wishes("thinking", thinking=False), False),
+    ],
+)
+def test_a_model_that_thinks_is_told_by_its_name(wishes: Wishes, thinks: bool) -> None:
+    assert wishes.thinks is thinks
+
+
+def test_names_that_clients_may_use() -> None:
+    assert Wishes("thinking").shown_names == ("thinking", "moonshotai/Kimi-VL-A3B-Thinking")
+    assert Wishes("/srv/instruct-int4").shown_names == ("/srv/instruct-int4", "instruct-int4")
+    assert Wishes("nano", names=("a", "b")).shown_names == ("a", "b")

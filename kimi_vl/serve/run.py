@@ -48,6 +48,7 @@ def run(app: FastAPI, service: Service, bound: socket.socket, *, on_ready: Calla
         app,
         http=_protocol(limits),
         ws="none",
+        loop="asyncio",
         access_log=False,
         log_config=None,
         server_header=False,
