@@ -249,6 +249,20 @@ def test_ask_json_is_one_object(run: Run, folder: Path) -> None:
     assert usage["total_tokens"] == usage["text_tokens"] + usage["image_tokens"] + usage["completion_tokens"]
 
 
+def test_ask_about_a_pdf(run: Run, folder: Path) -> None:
+    red, blue = Image.open("red.png"), Image.open("blue.jpg")
+    red.save("both.pdf", save_all=True, append_images=[blue])
+    usage = json.loads(run("ask", "both.pdf", "What?", "--json", *FEW).out)["usage"]
+    assert (
+        usage["image_tokens"]
+        >= 2 * json.loads(run("ask", "red.png", "What?", "--json", *FEW).out)["usage"]["image_tokens"]
+    )
+    Path("none.pdf").write_bytes(b"%PDF-1.7")
+    ended = run("ask", "none.pdf", "What?")
+    assert (ended.code, ended.out) == (2, "")
+    assert "picture 1 of 1: PDF cannot be read" in ended.err
+
+
 def test_ask_without_a_picture(run: Run, folder: Path) -> None:
     draw = ("ask", "Hello", "--json", "--temperature", "1", "--top-p", "0.9", "--seed", "5", *FEW)
     first, second = json.loads(run(*draw).out), json.loads(run(*draw).out)

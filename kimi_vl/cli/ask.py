@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -26,7 +27,9 @@ def ask(
     *,
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PICTURE", help="Pictures in order; - is one from stdin.", show_default=False),
+        typer.Argument(
+            metavar="PICTURE", help="Pictures and PDF files in order; - is a picture from stdin.", show_default=False
+        ),
     ] = None,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="Always the last.", show_default=False)],
     model: options.Model = "nano",
@@ -92,9 +95,15 @@ def opening_messages(system: str | None) -> list[dict[str, Any]]:
     return [] if system is None else [{"role": "system", "content": system}]
 
 
-def user_message(pictures: Sequence[Image], text: str) -> dict[str, Any]:
-    parts = [{"type": "image", "image": picture} for picture in pictures]
-    return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+def user_message(pictures: Sequence[Image | bytes], text: str) -> dict[str, Any]:
+    """A turn with pictures, and PDF files as their bytes."""
+    return {"role": "user", "content": [*map(_part, pictures), {"type": "text", "text": text}]}
+
+
+def _part(picture: Image | bytes) -> dict[str, Any]:
+    if isinstance(picture, bytes):
+        return {"type": "file", "file": {"file_data": base64.b64encode(picture).decode()}}
+    return {"type": "image", "image": picture}
 
 
 def write_answer(pieces: Iterable[str]) -> None:
@@ -126,7 +135,7 @@ def _check_question(question: str) -> None:
         raise ValueError(f"there is no question after {question}: the last argument must be the question")
 
 
-def _read_pictures(sources: Sequence[str]) -> list[Image]:
+def _read_pictures(sources: Sequence[str]) -> list[Image | bytes]:
     """Decodes them all, so that what is checked is what is answered, though a file may change meanwhile."""
     if not sources:
         return []
@@ -137,8 +146,11 @@ def _read_pictures(sources: Sequence[str]) -> list[Image]:
 
     from kimi_vl.media import DEFAULT_LIMITS, load_picture
 
-    pictures = []
+    pictures: list[Image | bytes] = []
     for source in sources:
+        if (pdf := _read_pdf(source)) is not None:
+            pictures.append(pdf)
+            continue
         if source != "-":
             pictures.append(load_picture(source))
             continue
@@ -148,6 +160,16 @@ def _read_pictures(sources: Sequence[str]) -> list[Image]:
         except ValueError as error:
             raise ValueError(f"{error} (read from stdin)") from error
     return pictures
+
+
+def _read_pdf(source: str) -> bytes | None:
+    """The bytes of a PDF; ``None`` for a file of another kind, or none that can be read."""
+    from kimi_vl.documents import is_pdf
+
+    with suppress(OSError, ValueError), Path(source).open("rb") as stream:
+        head = stream.read(2048)
+        return head + stream.read() if is_pdf(head) else None
+    return None
 
 
 def _as_dict(answer: Answer, model: str) -> dict[str, Any]:
