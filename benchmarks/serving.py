@@ -1,7 +1,7 @@
 """Servers under load with pictures: ours, and llama-server if one is given, in one run on the same sizes.
 
     python benchmarks/serving.py                                       ours alone, nano
-    python benchmarks/serving.py --llama-server FILE                   beside it, of nano's sizes with random weights
+    python benchmarks/serving.py --llama-server FILE                   beside it, of nano's widths with random weights
     python benchmarks/serving.py --ours FOLDER --decoder GGUF --tower GGUF --llama-server FILE      full size
 
 Two measurements, each in turn for all contenders. Closed loop: so many clients ask one after the other, which gives the
@@ -19,6 +19,7 @@ import io
 import itertools
 import json
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -35,7 +36,9 @@ import numpy as np
 from peers import building
 from PIL import Image, ImageDraw
 
+from kimi_vl import KimiVLProcessor
 from kimi_vl.config import nano
+from kimi_vl.hub import NANO, PROCESSOR_FILES
 
 _HERE = Path(__file__).parent / "peers"
 _NUMBERS = itertools.count()
@@ -90,6 +93,8 @@ def main() -> None:
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
+        if options.llama_server is not None and options.decoder is None:
+            options.ours, options.decoder, options.tower = _small(options.work)
         contenders = [stack.enter_context(_ours(options))]
         if options.llama_server is not None:
             contenders.append(stack.enter_context(_llama_server(options)))
@@ -137,31 +142,31 @@ def _options() -> argparse.Namespace:
 
 @contextmanager
 def _ours(options: argparse.Namespace) -> Iterator[Contender]:
-    command = [sys.executable, "-m", "kimi_vl.cli", "serve", options.ours, "--port", "0", "--name", "model"]
+    command = [sys.executable, "-m", "kimi_vl.cli", "serve", str(options.ours), "--port", "0", "--name", "model"]
     command += ["--threads", str(options.threads), "--answers", str(max(16, options.clients)), "--context", "32768"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline().split(" answers at ")[1].strip()
         try:
-            # no end token is drawn
-            ends = {str(token): -100 for token in (3841, 3842, 163585, 163586)}
-            vocabulary = httpx2.post(f"{address}/v1/tokenize", json={"prompt": "a"}).status_code
-            assert vocabulary == 200
-            known = 4096 if options.ours == "nano" else 163840
-            bias = {token: value for token, value in ends.items() if int(token) < known}
-            yield Contender("kimi-vl", address, {"logit_bias": bias})
+            ends = KimiVLProcessor.from_pretrained(options.ours).tokenizer.end_ids
+            yield Contender("kimi-vl", address, {"logit_bias": {str(token): -100 for token in ends}})
         finally:
             process.terminate()
 
 
 @contextmanager
 def _llama_server(options: argparse.Namespace) -> Iterator[Contender]:
-    decoder, tower = options.decoder, options.tower
-    if decoder is None:
-        decoder, tower = _nano_files(options.work)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command: list[str | Path] = [options.llama_server, "-m", decoder, "--mmproj", tower, "--port", str(port)]
+    command: list[str | Path] = [
+        options.llama_server,
+        "-m",
+        options.decoder,
+        "--mmproj",
+        options.tower,
+        "--port",
+        str(port),
+    ]
     command += ["-t", str(options.threads), "-tb", str(options.threads), "-np", str(options.clients), "-c", "32768"]
     command += ["--image-max-tokens", "4096", "-fa", "on", "--no-warmup", "--no-mmproj-offload"]
     log = (options.work / "llama-server.log").open("w")
@@ -178,18 +183,30 @@ def _llama_server(options: argparse.Namespace) -> Iterator[Contender]:
             process.terminate()
 
 
-def _nano_files(work: Path) -> tuple[Path, Path]:
-    """Random weights of nano's sizes as GGUF; its table of positions is square there, which costs the same."""
+def _small(work: Path) -> tuple[Path, Path, Path]:
+    """Random weights in 4 bits for both: nano's widths, but 27 layers, by which llama.cpp knows this architecture.
+
+    The table of positions is square, as llama.cpp has it.
+    """
     config = nano()
     side = replace(config.vision_config, init_pos_emb_height=16, init_pos_emb_width=16)
-    path = work / "nano.json"
-    path.write_text(json.dumps(replace(config, vision_config=side).to_dict()))
+    text = replace(config.text_config, num_hidden_layers=27)
+    path = work / "small.json"
+    path.write_text(json.dumps(replace(config, vision_config=side, text_config=text).to_dict()))
     python = building.environment(work)
-    targets = {part: work / f"nano-{part}.gguf" for part in ("decoder", "pictures")}
+    targets = {part: work / f"small-{part}.gguf" for part in ("decoder", "pictures")}
     for part, target in targets.items():
         if not target.exists():
             subprocess.run([python, _HERE / "random_gguf.py", part, path, target], check=True)
-    return targets["decoder"], targets["pictures"]
+    ours = work / "small-4bit"
+    if not ours.exists():
+        source = work / "small"
+        kimi_vl = [sys.executable, "-m", "kimi_vl.cli"]
+        subprocess.run([*kimi_vl, "init", source, "--config", path, "--force"], check=True)
+        for name in PROCESSOR_FILES:
+            shutil.copy(NANO / name, source)
+        subprocess.run([*kimi_vl, "quantize", source, ours], check=True)
+    return ours, targets["decoder"], targets["pictures"]
 
 
 def _is_healthy(url: str) -> bool:
