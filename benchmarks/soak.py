@@ -128,7 +128,10 @@ def _shown(data: bytes) -> dict[str, Any]:
 
 async def _said(client: httpx2.AsyncClient, request: dict[str, Any]) -> str:
     """The answer, or what the refusal is."""
-    response = await client.post(_CHAT, json=request)
+    try:
+        response = await client.post(_CHAT, json=request)
+    except httpx2.HTTPError as error:
+        return f"failed: {error!r}"
     if response.status_code != 200:
         return f"refused: {response.status_code} {response.text[:200]}"
     if not request.get("stream"):

@@ -20,6 +20,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from kimi_vl.serve.limits import ServerLimits
 from kimi_vl.serve.service import Service
 
+# Longer than clients and proxies keep a connection (5 to 60 s): whoever closes it first must be the one who would use it.
+_KEEP_ALIVE = 75  # seconds
 _LAST_WORDS = 5.0  # seconds, for those who are told that they will not be answered
 
 
@@ -52,6 +54,7 @@ def run(app: FastAPI, service: Service, bound: socket.socket, *, on_ready: Calla
         access_log=False,
         log_config=None,
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=int(limits.drain_seconds + _LAST_WORDS),
     )
     # each request that is not HTTP would be a line
