@@ -21,6 +21,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -98,7 +99,7 @@ async def _all(address: str, process: psutil.Process, options: argparse.Namespac
 
 def _honest() -> list[dict[str, Any]]:
     """Of every kind: texts, pictures, several of them, drawn and not, streamed and not."""
-    requests = []
+    requests: list[dict[str, Any]] = []
     for number in range(40):
         r = random.Random(number)
         pictures = [_shown(_file(number * 10 + n, r.randint(28, 500), r.randint(28, 300))) for n in range(number % 3)]
@@ -126,6 +127,14 @@ def _shown(data: bytes) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
+@cache
+def _bomb() -> dict[str, Any]:
+    """A small file of 144 million pixels."""
+    stream = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(stream, "PNG")
+    return _shown(stream.getvalue())
+
+
 async def _said(client: httpx2.AsyncClient, request: dict[str, Any]) -> str:
     """The answer, or what the refusal is."""
     try:
@@ -146,12 +155,10 @@ async def _be_hostile(client: httpx2.AsyncClient, number: int) -> str:
     r = random.Random(number)
     data = bytearray(_file(number, 60, 60))
     data[r.randrange(len(data))] ^= 255
-    bomb = io.BytesIO()
-    Image.new("1", (12_000, 12_000)).save(bomb, "PNG")
     pictures = {
         "broken picture": _shown(bytes(data)),
         "cut picture": _shown(bytes(data)[: len(data) // 2]),
-        "bomb": _shown(bomb.getvalue()),
+        "bomb": _bomb(),
         "private address": {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest"}},
         "local file": {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}},
         "PDF that is none": {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0xLjcK"}},

@@ -394,9 +394,7 @@ def test_a_request_that_fails_fails_alone(nano4: EngineModel) -> None:
         list(stream)
 
 
-@pytest.mark.parametrize(
-    "wishes", [{"top_p": 5e-324}, {"temperature": 5e-324}, {"temperature": 1e300}, {"min_p": 1.0}]
-)
+@pytest.mark.parametrize("wishes", [{"top_p": 5e-324}, {"temperature": 5e-324}, {"temperature": 1e300}, {"min_p": 1.0}])
 def test_the_ends_of_ranges_draw_something(wishes: dict[str, float]) -> None:
     params = SamplingParams(**{"temperature": 1.0, **wishes})  # type: ignore[arg-type]
     logits = torch.tensor([3.0, -80.0, 3.5, 1e4])

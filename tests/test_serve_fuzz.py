@@ -27,7 +27,7 @@ from PIL import Image
 from tests.engines import noise
 from tests.serving import Server, encoded, serving, shown
 
-REQUESTS = int(os.environ.get("KIMI_VL_FUZZ", "300"))
+REQUESTS = int(os.environ.get("KIMI_VL_FUZZ", "150"))
 WEEK = settings(max_examples=REQUESTS, suppress_health_check=list(HealthCheck))
 PATIENCE = 30.0  # seconds
 

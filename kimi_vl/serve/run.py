@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from kimi_vl.serve.limits import ServerLimits
 from kimi_vl.serve.service import Service
 
-# Longer than clients and proxies keep a connection (5 to 60 s): whoever closes it first must be the one who would use it.
+# Longer than clients and proxies keep a connection (5 to 60 s): it must be closed by the one who would use it again.
 _KEEP_ALIVE = 75  # seconds
 _LAST_WORDS = 5.0  # seconds, for those who are told that they will not be answered
 

@@ -167,6 +167,7 @@ class Service:
     @asynccontextmanager
     async def answering(self, ask: Ask) -> AsyncIterator[Answering]:
         """Raises: ``RefusedError`` on the way in."""
+        self._check_length(ask)
         with self._entered(ask.params.n) as ticket:
             async with self._answering(ask, [await self.read(ask, ticket)]) as answering:
                 yield answering
@@ -174,6 +175,7 @@ class Service:
     @asynccontextmanager
     async def completing(self, ask: Ask, prompts: Sequence[ModelInputs]) -> AsyncIterator[Answering]:
         """The same for prompts that are ids already. Raises: ``RefusedError`` on the way in."""
+        self._check_length(ask)
         answers = ask.params.n * len(prompts)
         if answers > self.limits.answers:
             raise RefusedError(
@@ -225,6 +227,16 @@ class Service:
             except ValueError as error:
                 raise refused_for(error) from None
         return requests
+
+    def _check_length(self, ask: Ask) -> None:
+        """Refuses what no prompt is short enough for, before it takes up room."""
+        if ask.most_tokens is not None and ask.most_tokens >= self.context:
+            raise RefusedError(
+                400,
+                f"{ask.most_tokens} new tokens exceed the context of {self.context}: ask for fewer",
+                code="context_length_exceeded",
+                param="max_tokens",
+            )
 
     def _new_tokens(self, ask: Ask, inputs: ModelInputs) -> int:
         room = self.context - inputs.text_tokens - inputs.image_tokens
