@@ -261,7 +261,7 @@ def test_too_many_pictures(server: Server) -> None:
     assert response.status_code == 400
     assert "33 pictures, over the limit of 32" in response.json()["error"]["message"]
     big = shown(encoded(Image.new("RGB", (1200, 1200))))
-    assert server.chat(*[big] * 20, "x", max_tokens=1).status_code == 200
+    assert server.chat(*[big] * 3, "x", max_tokens=1).status_code == 200
 
 
 def test_a_picture_in_a_tools_answer(server: Server) -> None:
