@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from importlib.resources import files
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -21,8 +21,8 @@ from starlette.responses import HTMLResponse, Response
 
 from kimi_vl.serve import chat_completions, completions, responses
 from kimi_vl.serve.ask import Ask
-from kimi_vl.serve.chat_completions import Envelope
 from kimi_vl.serve.engine_thread import StepError
+from kimi_vl.serve.envelope import Envelope
 from kimi_vl.serve.errors import RefusedError, refused_for
 from kimi_vl.serve.guard import Guard, Keys
 from kimi_vl.serve.metrics import CONTENT_TYPE
@@ -47,7 +47,6 @@ from kimi_vl.serve.service import Answering, Service
 from kimi_vl.serve.wire import ClientGoneError, EventStream, event, json_response, unless_gone
 
 _T = TypeVar("_T")
-_LOG = logging.getLogger(__name__)
 _FORMATS = [
     "image/jpeg",
     "image/png",
@@ -57,6 +56,7 @@ _FORMATS = [
     "image/bmp",
     "image/gif",
     "image/x-icon",
+    *(["image/heic"] if find_spec("pi_heif") else []),
 ]
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": what}
@@ -179,14 +179,14 @@ def _add_interfaces(app: FastAPI, service: Service) -> None:
             return json_response(_counted(service, ids, image_tokens=0))
         chat = ChatRequest(messages=body.messages or [], tools=body.tools, tool_choice=body.tool_choice)
         ask = _checked(partial(chat_completions.ask_of, chat, habits, limits))
-        return json_response(await unless_gone(request, _read(service, ask)))
+        return json_response(await unless_gone(request.receive, _read(service, ask)))
 
     @post("/v1/responses/input_tokens", InputTokens)
     async def count_input(body: ResponsesRequest, request: Request) -> Response:
         """Counts what the input of a response takes up."""
         service.check_model(body.model)
         ask = _checked(partial(responses.ask_of, body, habits, limits))
-        tokens = await unless_gone(request, _read(service, ask))
+        tokens = await unless_gone(request.receive, _read(service, ask))
         return json_response(InputTokens(object="response.input_tokens", input_tokens=tokens.count))
 
 
@@ -309,10 +309,10 @@ async def _answer(
 ) -> Response:
     """Lets a request in, and answers it at once or piece by piece."""
     async with AsyncExitStack() as stack:
-        entered = await unless_gone(request, stack.enter_async_context(answering))
+        entered = await unless_gone(request.receive, stack.enter_async_context(answering))
         service.metrics.requests.labels(request.url.path).inc()
         if not body.stream:
-            return json_response(await unless_gone(request, whole(entered)))
+            return json_response(await unless_gone(request.receive, whole(entered)))
         events = _with_failure_told(service, stream(entered))
         return EventStream(events, stack.pop_all(), send_seconds=service.limits.send_seconds)
     raise AssertionError

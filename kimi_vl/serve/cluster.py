@@ -34,7 +34,7 @@ from kimi_vl.serve.guard import Guard, Keys
 from kimi_vl.serve.limits import ServerLimits
 from kimi_vl.serve.opening import Wishes
 from kimi_vl.serve.service import Service
-from kimi_vl.serve.wire import event, json_response
+from kimi_vl.serve.wire import ClientGoneError, event, json_response, unless_gone
 
 _PASSED_ON = ("method", "path", "query_string", "headers", "http_version", "scheme", "client", "server")
 _HTTP = {"type": "http", "asgi": {"version": "3.0"}, "root_path": ""}
@@ -179,17 +179,12 @@ class Front:
         passed = {name: scope[name] for name in _PASSED_ON if name in scope}
         passed["headers"] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
         messages = self._replicas.remote(conversation_key(scope["path"], body), passed, body)
-        gone = asyncio.ensure_future(_gone(receive))
-        passing = asyncio.ensure_future(_pass(messages, scope, receive, send))
         try:
-            await asyncio.wait((gone, passing), return_when=asyncio.FIRST_COMPLETED)
-            if passing.done():
-                passing.result()
+            await unless_gone(receive, _pass(messages, scope, receive, send))
+        except ClientGoneError:
+            pass
         finally:
             messages.cancel()
-            for each in (gone, passing):
-                each.cancel()
-            await asyncio.gather(gone, passing, return_exceptions=True)
 
 
 def build(
@@ -260,8 +255,3 @@ def _refused(error: Exception) -> RefusedError:
     if isinstance(error, BackPressureError):
         return RefusedError(429, "all replicas are full; try again later", code="overloaded", retry_after=1)
     return RefusedError(503, _DIED, code="replica_died", retry_after=1)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

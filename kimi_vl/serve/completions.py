@@ -10,7 +10,7 @@ from kimi_vl.processor import KimiVLProcessor, ModelInputs
 from kimi_vl.sampling import Drawn
 from kimi_vl.serve.answering import Finish
 from kimi_vl.serve.ask import Ask, Habits, sampling
-from kimi_vl.serve.chat_completions import DONE, Envelope, token_logprobs, usage
+from kimi_vl.serve.envelope import DONE, Envelope, token_logprobs, usage
 from kimi_vl.serve.limits import ServerLimits
 from kimi_vl.serve.parts import Said
 from kimi_vl.serve.schema import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest

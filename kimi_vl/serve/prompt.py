@@ -92,7 +92,9 @@ class PromptReader:
                 pictures, is_pdf = (fitted,), False
         except ValueError as error:
             self._metrics.pictures.labels("refused").inc()
-            raise RefusedError(400, f"{name}: {error}", code="invalid_image", param="messages") from None
+            # the file has no other name
+            why = str(error).removeprefix("picture: ")
+            raise RefusedError(400, f"{name}: {why}", code="invalid_image", param="messages") from None
         down, across = self._processor.image_config.merge_kernel_size
         take(sum(fitted.h * fitted.w for fitted in pictures) // (down * across))
         cut = [await asyncio.to_thread(self._processor.cut, each.pixels, each.h, each.w) for each in pictures]

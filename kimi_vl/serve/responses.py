@@ -10,7 +10,7 @@ from typing import Any
 from kimi_vl.sampling import Drawn
 from kimi_vl.serve.answering import Delta, Finish
 from kimi_vl.serve.ask import Ask, Habits, conversation, sampling, schema_of, thinking
-from kimi_vl.serve.chat_completions import Envelope, token_logprobs
+from kimi_vl.serve.envelope import Envelope, token_logprobs
 from kimi_vl.serve.limits import ServerLimits
 from kimi_vl.serve.parts import CallArguments, CallBegun, Part, Said, Thought
 from kimi_vl.serve.schema import ResponsesRequest

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -46,13 +45,13 @@ def event(content: BaseModel | Mapping[str, Any], name: str | None = None) -> by
     return head + b"data: " + dumped(content) + b"\n\n"
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """What ``work`` gives, unless the client goes first: then it is cancelled.
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T:
+    """What ``work`` gives, unless the client goes first: then it is cancelled. The body has been received before.
 
     Raises: ``ClientGoneError``.
     """
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request.receive))
+    gone = asyncio.ensure_future(_gone(receive))
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -83,18 +82,12 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._owned:
-            pumping = asyncio.ensure_future(self._pump(send))
-            gone = asyncio.ensure_future(_gone(receive))
             try:
-                await asyncio.wait((pumping, gone), return_when=asyncio.FIRST_COMPLETED)
-                if pumping.done():
-                    pumping.result()
+                await unless_gone(receive, self._pump(send))
+            except ClientGoneError:
+                pass
             except TimeoutError:
                 _LOG.info("a client took nothing of its answer for %g s", self._send_seconds)
-            finally:
-                for each in (pumping, gone):
-                    each.cancel()
-                await asyncio.gather(pumping, gone, return_exceptions=True)
 
     async def _pump(self, send: Send) -> None:
         async def give(body: bytes, *, more: bool) -> None:
