@@ -682,7 +682,7 @@ def test_a_file_that_is_no_picture_is_refused_and_nothing_is_lost(
     ask(page, "Read the text.")
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("The server refused this (400)")
-    expect(alert).to_contain_text("picture 1 of 2: picture: is no picture in a known format")
+    expect(alert).to_contain_text("picture 1 of 2: is no picture in a known format")
     expect(questions(page)).to_contain_text("Read the text.")
     button(page, "Try again").click()
     expect(alert).to_contain_text("picture 1 of 2")
