@@ -449,7 +449,7 @@ def test_what_cannot_be_sent_says_why(page: Page, scripted: Scripted) -> None:
     files = page.get_by_label("Pictures", exact=True)
     for name, kind, size, why in [
         ("notes.txt", "text/plain", 10, "notes.txt: this is no picture."),
-        ("photo.heic", "image/heic", 10, "photo.heic: this server reads JPEG, PNG, WEBP"),
+        ("photo.jxl", "image/jxl", 10, "photo.jxl: this server reads JPEG, PNG, WEBP"),
         ("broken.png", "image/png", 2**11, "broken.png: over the server’s limit of 0 MiB."),
     ]:
         files.set_input_files(file_of(name, b"x" * size, kind))  # type: ignore[arg-type]
