@@ -7,7 +7,8 @@
 Two measurements, each in turn for all contenders. Closed loop: so many clients ask one after the other, which gives the
 throughput. Open loop: requests come at given rates whether or not earlier ones were answered, as they do in life, which
 gives times to the first token and per token, and the share of errors. Each request shows a picture that no other had,
-a file of a page of text, and asks for an answer of fixed length. Nothing else should run beside it.
+a page of text from a file that was made beforehand, and asks for an answer of fixed length. Nothing else should run
+beside it.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ import numpy as np
 from peers import building
 from PIL import Image, ImageDraw
 
-from kimi_vl import KimiVLProcessor
+from kimi_vl.checkpoint import read_config
 from kimi_vl.config import nano
-from kimi_vl.hub import NANO, PROCESSOR_FILES
+from kimi_vl.hub import NANO
+from kimi_vl.processor import KimiVLProcessor
+from kimi_vl.tokenizer import RESERVED, Tokenizer
 
 _HERE = Path(__file__).parent / "peers"
 _NUMBERS = itertools.count()
@@ -95,6 +98,8 @@ def main() -> None:
     with ExitStack() as stack:
         if options.llama_server is not None and options.decoder is None:
             options.ours, options.decoder, options.tower = _small(options.work)
+        if options.ours != "nano":
+            options.ours = _with_vocabulary(Path(options.ours), options.work)
         contenders = [stack.enter_context(_ours(options))]
         if options.llama_server is not None:
             contenders.append(stack.enter_context(_llama_server(options)))
@@ -107,12 +112,12 @@ def main() -> None:
                 rows.append(
                     {"who": contender.name, "load": f"{options.clients} clients, round {turn + 1}", **load.row()}
                 )
-                _show(rows[-1])
+                _show(rows[-1], load)
         for rate in options.rates:
             for contender in contenders:
                 load = asyncio.run(_open(contender, options, rate))
                 rows.append({"who": contender.name, "load": f"{rate:g} requests/s", **load.row()})
-                _show(rows[-1])
+                _show(rows[-1], load)
         if options.json is not None:
             options.json.write_text(json.dumps(rows, indent=2) + "\n")
         _compare(rows, options.clients)
@@ -132,6 +137,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rates", type=float, nargs="*", default=[1, 2, 4, 8], help="requests a second")
     parser.add_argument("--seconds", type=float, default=20, help="that requests come in at each rate")
     parser.add_argument("--tokens", type=int, default=64, help="of each answer")
+    parser.add_argument("--context", type=int, default=32768, help="tokens that all answers share")
     parser.add_argument("--size", default="448x448", help="of pictures")
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
@@ -143,7 +149,8 @@ def _options() -> argparse.Namespace:
 @contextmanager
 def _ours(options: argparse.Namespace) -> Iterator[Contender]:
     command = [sys.executable, "-m", "kimi_vl.cli", "serve", str(options.ours), "--port", "0", "--name", "model"]
-    command += ["--threads", str(options.threads), "--answers", str(max(16, options.clients)), "--context", "32768"]
+    command += ["--threads", str(options.threads), "--answers", str(max(16, options.clients))]
+    command += ["--context", str(options.context)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline().split(" answers at ")[1].strip()
@@ -158,17 +165,10 @@ def _ours(options: argparse.Namespace) -> Iterator[Contender]:
 def _llama_server(options: argparse.Namespace) -> Iterator[Contender]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command: list[str | Path] = [
-        options.llama_server,
-        "-m",
-        options.decoder,
-        "--mmproj",
-        options.tower,
-        "--port",
-        str(port),
-    ]
-    command += ["-t", str(options.threads), "-tb", str(options.threads), "-np", str(options.clients), "-c", "32768"]
-    command += ["--image-max-tokens", "4096", "-fa", "on", "--no-warmup", "--no-mmproj-offload"]
+    command: list[str | Path] = [options.llama_server, "-m", options.decoder, "--mmproj", options.tower]
+    command += ["--port", str(port), "-t", str(options.threads), "-tb", str(options.threads)]
+    command += ["-np", str(options.clients), "-c", str(options.context), "--image-max-tokens", "4096"]
+    command += ["-fa", "on", "--no-warmup", "--no-mmproj-offload"]
     log = (options.work / "llama-server.log").open("w")
     with subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
@@ -203,10 +203,28 @@ def _small(work: Path) -> tuple[Path, Path, Path]:
         source = work / "small"
         kimi_vl = [sys.executable, "-m", "kimi_vl.cli"]
         subprocess.run([*kimi_vl, "init", source, "--config", path, "--force"], check=True)
-        for name in PROCESSOR_FILES:
-            shutil.copy(NANO / name, source)
+        KimiVLProcessor.from_pretrained("nano").save_pretrained(source)
         subprocess.run([*kimi_vl, "quantize", source, ours], check=True)
     return ours, targets["decoder"], targets["pictures"]
+
+
+def _with_vocabulary(folder: Path, work: Path) -> Path:
+    """The folder, or one that links to its files beside nano's vocabulary, filled up with words to the model's size."""
+    size = read_config(folder).text_config.vocab_size
+    nano_tokens = (NANO / "tiktoken.model").read_bytes()
+    known = nano_tokens.count(b"\n")
+    if (folder / "tiktoken.model").exists() and Tokenizer.from_pretrained(folder).vocab_size == size:
+        return folder
+    words = (
+        base64.b64encode(f" w{rank:06}".encode()) + f" {rank}\n".encode() for rank in range(known, size - RESERVED)
+    )
+    with_words = work / f"{folder.name}-with-words"
+    shutil.rmtree(with_words, ignore_errors=True)
+    Tokenizer(nano_tokens + b"".join(words)).save_pretrained(with_words)
+    for file in folder.iterdir():
+        if not (with_words / file.name).exists():
+            (with_words / file.name).symlink_to(file.resolve())
+    return with_words
 
 
 def _is_healthy(url: str) -> bool:
@@ -220,13 +238,14 @@ def _is_healthy(url: str) -> bool:
 
 
 async def _closed(contender: Contender, options: argparse.Namespace, *, clients: int, requests: int) -> Load:
+    pictures = iter([_picture(options.size) for _ in range(clients * requests)])
     began = time.monotonic()
     load = Load(0.0)
     async with _client(clients) as client:
 
         async def one() -> None:
             for _ in range(requests):
-                load.told.append(await _ask(client, contender, options))
+                load.told.append(await _ask(client, contender, options, next(pictures)))
 
         await asyncio.gather(*(one() for _ in range(clients)))
     load.seconds = time.monotonic() - began
@@ -237,14 +256,15 @@ async def _open(contender: Contender, options: argparse.Namespace, rate: float) 
     """Requests at moments that are drawn beforehand (Poisson), whatever became of those before."""
     r = random.Random(f"{rate}")
     moments = list(itertools.accumulate(r.expovariate(rate) for _ in range(int(rate * options.seconds))))
+    pictures = [_picture(options.size) for _ in moments]
     began = time.monotonic()
     async with _client(10_000) as client:
 
-        async def at(moment: float) -> Told:
+        async def at(moment: float, picture: dict[str, Any]) -> Told:
             await asyncio.sleep(began + moment - time.monotonic())
-            return await _ask(client, contender, options)
+            return await _ask(client, contender, options, picture)
 
-        told = await asyncio.gather(*map(at, moments))
+        told = await asyncio.gather(*map(at, moments, pictures))
     return Load(time.monotonic() - began, list(told))
 
 
@@ -253,7 +273,9 @@ def _client(connections: int) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(timeout=600, limits=limits)
 
 
-async def _ask(client: httpx2.AsyncClient, contender: Contender, options: argparse.Namespace) -> Told:
+async def _ask(
+    client: httpx2.AsyncClient, contender: Contender, options: argparse.Namespace, picture: dict[str, Any]
+) -> Told:
     body = {
         "model": "model",
         "stream": True,
@@ -261,7 +283,7 @@ async def _ask(client: httpx2.AsyncClient, contender: Contender, options: argpar
         "temperature": 1.0,
         "seed": 1,
         "max_tokens": options.tokens,
-        "messages": [{"role": "user", "content": [_picture(options.size), {"type": "text", "text": "Read the text."}]}],
+        "messages": [{"role": "user", "content": [picture, {"type": "text", "text": "Read the text."}]}],
         **contender.fixed,
     }
     told = Told(time.monotonic())
@@ -305,13 +327,15 @@ def _picture(size: str) -> dict[str, Any]:
 # -- what is shown ----------------------------------------------------------------------------------
 
 
-def _show(row: dict[str, Any]) -> None:
+def _show(row: dict[str, Any], load: Load) -> None:
     times = " ".join(f"{name} {1000 * value:.0f} ms," for name, value in row.items() if " p" in name)
     print(
         f"{row['who']:13} {row['load']:22} {row['requests/s']:.2f} requests/s, {row['tokens/s']:.0f} tokens/s, "
         f"errors {100 * row['errors']:.1f} %, {times.rstrip(',')}",
         flush=True,
     )
+    for error in sorted({each.error for each in load.told if each.error}):
+        print(f"    {error}", flush=True)
 
 
 def _compare(rows: list[dict[str, Any]], clients: int) -> None:

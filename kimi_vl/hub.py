@@ -20,7 +20,7 @@ HUB_IDS = {
 ALIASES = ("nano", *HUB_IDS)
 CONFIG_FILES = ("config.json", "generation_config.json")
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
-PROCESSOR_FILES = ("preprocessor_config.json", "tiktoken.model", "tokenizer_config.json")
+PROCESSOR_FILES = ("preprocessor_config.json", "tiktoken.model", "tokenizer_config.json", "chat_template.jinja")
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -60,11 +60,14 @@ def check_fit(config: KimiVLConfig, inputs: ModelInputs, max_new_tokens: int) ->
             f"{inputs.text_tokens} text tokens, {inputs.image_tokens} image tokens and {max_new_tokens} new "
             f"tokens exceed the context of {limit}: ask for fewer, or send fewer or smaller pictures"
         )
-    if inputs.vocab_size != config.text_config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {inputs.vocab_size} ids, the model {config.text_config.vocab_size}: "
-            "load both from the same checkpoint"
-        )
+    check_vocabulary(inputs.vocab_size, config)
+
+
+def check_vocabulary(ids: int, config: KimiVLConfig) -> None:
+    """Raises ``ValueError`` where a tokenizer of so many ids is not that of a model of this config."""
+    known = config.text_config.vocab_size
+    if ids != known:
+        raise ValueError(f"the tokenizer has {ids} ids, the model {known}: load both from the same checkpoint")
 
 
 @dataclass(frozen=True)

@@ -183,15 +183,20 @@ def draw(
     if params.temperature == 0.0:
         token = int(adjusted.argmax())
     else:
-        # torch seeds from 32 bits alone, so all of ours are mixed into them
-        generator = torch.Generator().manual_seed(_mixed(f"{seed}/{len(answer)}"))
-        token = int(torch.multinomial(probabilities(adjusted, params), 1, generator=generator))
+        token = _at(probabilities(adjusted, params), _mixed(f"{seed}/{len(answer)}"))
     if params.logprobs is None:
         return Drawn(token)
     logprobs = logits.log_softmax(-1)
     top = logprobs.topk(params.logprobs)
     likeliest = (TokenLogprob(i, p) for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True))
     return Drawn(token, float(logprobs[token]), tuple(likeliest))
+
+
+def _at(shares: Tensor, number: int) -> int:
+    """The token that ``number``, of 63 bits, falls to if tokens share them all as ``shares`` [V] say."""
+    ends = shares.double().cumsum(0)
+    # of 53 bits, so that it is below 1, and the product below the last end
+    return int(torch.searchsorted(ends, ends[-1] * ((number >> 10) / 2**53), right=True))
 
 
 class Sampler:

@@ -46,7 +46,7 @@ _LONGEST_PIECE = 400_000
 _LONGEST_RUN = 25_000
 _RUN = re.compile(r"\s+|\S+")
 
-_RESERVED = 256
+RESERVED = 256
 # offset after the byte pairs -> name; a chat means something else when one of these moves
 _STRUCTURE = {
     0: "[BOS]",
@@ -272,17 +272,17 @@ def _parse_ranks(model: bytes) -> list[bytes]:
 
 def _special_names(n_base: int, given: Mapping[int, str]) -> dict[int, str]:
     """Every reserved id with its name, the given names over the official ones."""
-    names = {i: _reserved_name(i) for i in range(n_base, n_base + _RESERVED)}
+    names = {i: _reserved_name(i) for i in range(n_base, n_base + RESERVED)}
     names.update({n_base + offset: name for offset, name in _STRUCTURE.items()})
     for token_id, name in given.items():
         # The official code also names ids just past the end; the model has no row for them and nothing writes
         # them.
-        if token_id >= n_base + _RESERVED and name == _reserved_name(token_id):
+        if token_id >= n_base + RESERVED and name == _reserved_name(token_id):
             continue
         if token_id not in names:
             raise ValueError(
                 f"{_CONFIG_FILE}: added token {name!r} has id {token_id}, outside the reserved ids "
-                f"{n_base} to {n_base + _RESERVED - 1}"
+                f"{n_base} to {n_base + RESERVED - 1}"
             )
         expected = _STRUCTURE.get(token_id - n_base)
         if expected is not None and name != expected:

@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.engines import noise
 from tests.serving import LINE_PART, Server, encoded, serving, shown, user
@@ -25,6 +26,8 @@ from tests.test_serve_life import ENDLESS
 pytest.importorskip("ray", reason="the extra [cluster] is not installed")
 
 from kimi_vl.serve.cluster import ClusterOptions, conversation_key, ranked
+from kimi_vl.serve.replica_views import Figures, view
+from kimi_vl.serve.service import Status
 
 KEY = {"Authorization": "Bearer a-key"}
 
@@ -107,6 +110,59 @@ def test_the_door_is_guarded(cluster: Server) -> None:
     assert post(cluster, {}, "/v1/nothing").status_code == 404
     large = httpx2.post(cluster.url + PATH, content=b" " * (65 * 2**20), headers=KEY, timeout=60)
     assert large.status_code == 413
+
+
+def figures(server: Server, name: str) -> dict[str, float]:
+    """Of each replica."""
+    shown = server.get("/metrics").text
+    samples = (s for family in text_string_to_metric_families(shown) for s in family.samples if s.name == name)
+    return {sample.labels["replica"]: sample.value for sample in samples}
+
+
+def until_told(server: Server, name: str, total: float) -> dict[str, float]:
+    until = time.monotonic() + 20
+    while sum(figures(server, name).values()) < total and time.monotonic() < until:
+        time.sleep(0.2)
+    return figures(server, name)
+
+
+def test_figures_are_those_of_all_replicas(cluster: Server) -> None:
+    assert len(until_told(cluster, "kimi_vl_cache_pages", 2)) == 2
+    answered = sum(figures(cluster, "kimi_vl_prompt_tokens_total").values())
+    spent = 0
+    for number in range(16):  # one replica alone with chance of one in 32,768
+        usage = post(cluster, {"messages": user(f"What is {number}?"), "max_tokens": 2}).json()["usage"]
+        spent += usage["prompt_tokens"]
+    told = until_told(cluster, "kimi_vl_prompt_tokens_total", answered + spent)
+    assert sum(told.values()) == answered + spent
+    assert len(told) == 2
+    assert min(told.values()) > 0
+    for path in ("/health", "/ready"):
+        shown = cluster.get(path)
+        assert shown.status_code == 200
+        assert shown.json() == {"status": "ok", "replicas": dict.fromkeys(told, "ok")}
+
+
+@pytest.mark.parametrize(
+    ("states", "health", "ready", "status"),
+    [
+        ((), 503, 503, "dead"),
+        (("ok", "ok"), 200, 200, "ok"),
+        (("ok", "stuck"), 200, 200, "degraded"),
+        (("draining", "dead"), 200, 503, "degraded|dead"),
+        (("stuck", "dead"), 503, 503, "dead"),
+    ],
+)
+def test_one_that_is_well_is_enough(states: tuple[Status, ...], health: int, ready: int, status: str) -> None:
+    told = {f"r{number}": Figures(state) for number, state in enumerate(states)}
+    one, two = view("/health", told), view("/ready", told)
+    assert one is not None
+    assert two is not None
+    assert (one.status_code, two.status_code) == (health, ready)
+    shown = [json.loads(bytes(each.body)) for each in (one, two)]
+    assert all(each["replicas"] == {name: figures.status for name, figures in told.items()} for each in shown)
+    assert [shown[0]["status"], shown[1]["status"]] == (status.split("|") * 2)[:2]
+    assert view("/v1/models", told) is None
 
 
 def test_a_conversation_comes_back_to_where_it_is_known(cluster: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from kimi_vl.config import a3b
+from kimi_vl.processor import KimiVLProcessor
 from kimi_vl.serve.opening import Wishes
 from kimi_vl.serve.run import listening_socket
 from tests.serving import LINE_PART, Server, encoded, serving, shown, user
@@ -245,6 +248,27 @@ def test_a_server_that_cannot_begin_says_why(options: tuple[str, ...], says: str
     assert ended.stdout == ""
     assert len(ended.stderr.strip().splitlines()) == 1
     assert any(each in ended.stderr for each in says.split("|"))
+
+
+def test_another_models_tokenizer_is_told_before_the_weights_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    KimiVLProcessor.from_pretrained("nano").save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(a3b().to_dict()))
+    with pytest.raises(ValueError, match="the tokenizer has 4096 ids, the model 163840: load both from the same"):
+        Wishes(str(folder)).open()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_marks_of_thoughts_are_the_checkpoints(tmp_path: Path, nano4_folder: Path, alone: bool) -> None:
+    """Whether its chat template is a file of its own, or stands among the tokenizer's settings."""
+    folder = tmp_path / "model"
+    shutil.copytree(nano4_folder, folder)
+    path, template = folder / "tokenizer_config.json", "{{ messages[0].content.split('</think>')[-1] }}"
+    if alone:
+        (folder / "chat_template.jinja").write_text(template)
+    else:
+        path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": template}))
+    assert Wishes(str(folder)).open().habits.marks.answer == "</think>"
 
 
 def test_a_port_that_is_taken_is_told_before_the_model_is_opened(own: Server) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kimi_vl.serve.parts import CallArguments, CallBegun, Marks, Part, PartsParser, Said, Thought
+from kimi_vl.serve.parts import CallArguments, CallBegun, Marks, Part, PartsParser, Said, Thought, marks_in
 
 MARKS = Marks()
 CALL = '<tool_call>{"name": "look", "arguments": {"x": 1}}</tool_call>'
@@ -135,3 +135,22 @@ def test_how_the_text_is_cut_changes_nothing(text: str, data: st.DataObject, thi
     assert all(part.text for part in whole if isinstance(part, Said | Thought))
     if calls:
         assert MARKS.call not in str(joined(whole)["said"])
+
+
+@pytest.mark.parametrize(
+    ("template", "family"),
+    [
+        ("", ("◁think▷", "◁/think▷")),
+        ("{{ message.content.split('◁/think▷')[-1] }}", ("◁think▷", "◁/think▷")),
+        ("{{ message.content.split('</think>')[-1] }}", ("<think>", "</think>")),
+        ("{# ◁/think▷, as others have </think> #}", ("◁think▷", "◁/think▷")),
+    ],
+)
+def test_a_thought_has_the_marks_of_its_checkpoint(template: str, family: tuple[str, str]) -> None:
+    """One family's parser finds none of the other's (E7)."""
+    marks = marks_in(template)
+    assert (marks.think, marks.answer) == family
+    assert (marks.call, marks.called) == (MARKS.call, MARKS.called)
+    parser = PartsParser(marks, thinks=True, calls=False)
+    parts = parser.push(f"{marks.think}So.{marks.answer}Yes.") + parser.flush()
+    assert joined(parts) == {"thought": "So.", "said": "Yes.", "calls": []}

@@ -7,7 +7,7 @@ words, threads or HTTP; one caller at a time.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -65,6 +65,14 @@ class EngineOptions:
             raise ValueError(f"kv_cache_dtype must be {names}, not {self.kv_cache_dtype!r}")
         if self.speculation < 0:
             raise ValueError(f"speculation must be 0 (none) or more, not {self.speculation}")
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a piece shows of a picture: features [tokens, D] float32, the first for the piece's token ``at``."""
+
+    at: int
+    features: Tensor
 
 
 class Engine:
@@ -194,11 +202,11 @@ class Engine:
             return []
         pieces = self._scheduler.with_guesses(pieces, self.options.speculation)
         with torch_threads(self.model.backend.torch_threads):
-            embedded = [(piece, x) for piece in pieces if (x := self._embed(piece)) is not None]
-            if not embedded:
+            seen = [(piece, shown) for piece in pieces if (shown := self._see(piece)) is not None]
+            if not seen:
                 return []
-            pieces = [piece for piece, _ in embedded]
-            rows = self._run(pieces, [x for _, x in embedded])
+            pieces = [piece for piece, _ in seen]
+            rows = self._run(pieces, self._embedded(seen))
             progress = self._postprocess(pieces, rows)
         for p in progress:
             if p.request.id in self._listeners:
@@ -230,22 +238,42 @@ class Engine:
             merge_kernel_size=self.config.vision_config.merge_kernel_size,
         )
 
-    def _embed(self, piece: Piece) -> Tensor | None:
-        """``None`` if it cannot be: then its request has failed, and the others go on."""
+    def _see(self, piece: Piece) -> list[Shown] | None:
+        """``None`` if its pictures cannot be seen: then its request has failed, and the others go on."""
         try:
-            return self._embedded(piece)
+            return list(self._shown(piece))
         except Exception as error:
             self._fail(piece.running, error)
             return None
+
+    def _shown(self, piece: Piece) -> Iterator[Shown]:
+        for picture in piece.running.request.pictures:
+            span = picture.span
+            first, last = max(span.start, piece.start), min(span.start + span.tokens, piece.start + piece.tokens)
+            if first < last:
+                features = self._features.get(picture, self.model)
+                yield Shown(first - piece.start, features[first - span.start : last - span.start])
 
     def _fail(self, running: Running, error: Exception) -> None:
         self._failures[running.request.id] = error
         self._listeners.pop(running.request.id, None)
         self._scheduler.remove(running)
 
-    def _run(self, pieces: list[Piece], embedded: list[Tensor]) -> Tensor:
+    def _embedded(self, seen: list[tuple[Piece, list[Shown]]]) -> Tensor:
+        """[tokens, D] of all pieces, with the pictures' features where their placeholders stand."""
+        ids: list[int] = []
+        places: list[tuple[int, Tensor]] = []
+        for piece, shown in seen:
+            places += [(len(ids) + each.at, each.features) for each in shown]
+            ids += piece.running.ids[piece.start : piece.start + piece.tokens]
+            ids += piece.guessed
+        x = self.model.embed(torch.tensor(ids)).clone()
+        for at, features in places:
+            x[at : at + len(features)] = features
+        return x
+
+    def _run(self, pieces: list[Piece], x: Tensor) -> Tensor:
         """Logits [n, V] of the rows that a token follows from: a piece's last token, and its guesses."""
-        x = torch.cat(embedded)
         segments = [Segment(tuple(p.running.pages), p.start, p.tokens + len(p.guessed), p.is_prompt) for p in pieces]
         x = self.model.run(x, segments, self._cache)
         wanted: list[int] = []
@@ -255,18 +283,6 @@ class Engine:
             if piece.is_last:
                 wanted += range(end - 1 - len(piece.guessed), end)
         return self.model.logits(x[wanted].contiguous())
-
-    def _embedded(self, piece: Piece) -> Tensor:
-        """[tokens, D], with the pictures' features where their placeholders stand."""
-        ids = [*piece.running.ids[piece.start : piece.start + piece.tokens], *piece.guessed]
-        x = self.model.embed(torch.tensor(ids)).clone()
-        for picture in piece.running.request.pictures:
-            span = picture.span
-            first, last = max(span.start, piece.start), min(span.start + span.tokens, piece.start + piece.tokens)
-            if first < last:
-                features = self._features.get(picture, self.model)
-                x[first - piece.start : last - piece.start] = features[first - span.start : last - span.start]
-        return x
 
     def _postprocess(self, pieces: list[Piece], logits: Tensor) -> list[Progress]:
         progress = []

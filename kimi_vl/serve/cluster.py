@@ -33,6 +33,7 @@ from kimi_vl.serve.errors import RefusedError
 from kimi_vl.serve.guard import Guard, Keys
 from kimi_vl.serve.limits import ServerLimits
 from kimi_vl.serve.opening import Wishes
+from kimi_vl.serve.replica_views import Figures, view
 from kimi_vl.serve.service import Service
 from kimi_vl.serve.wire import ClientGoneError, event, json_response, unless_gone
 
@@ -86,8 +87,17 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
+# What each replica said of itself last; Ray brings it to every process that has a router.
+_TOLD: dict[str, Figures] = {}
+
+
 class AffinityRouter(RequestRouter):
     """Replicas in an order of each conversation's own (rendezvous hashing): the next one is asked if one is full."""
+
+    def update_replicas(self, replicas: list[RunningReplica]) -> None:
+        super().update_replicas(replicas)
+        _TOLD.clear()
+        _TOLD.update({each.replica_id.unique_id: Figures(**each.routing_stats) for each in replicas})
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
@@ -104,22 +114,23 @@ def ranked(replicas: Sequence[Any], key: str, name: Callable[[Any], str]) -> lis
 class Replica:
     """One engine with its application."""
 
-    def __init__(self, make: Callable[[], Service], origins: tuple[str, ...]) -> None:
-        self._service = make()
+    async def __init__(self, make: Callable[[], Service], origins: tuple[str, ...]) -> None:  # type: ignore[misc]
+        self._service = await asyncio.to_thread(make)
         # who may ask was looked at in front
         self._app = create_app(self._service, keys=Keys((), loopback_only=False), origins=origins)
-        self._starting: asyncio.Task[None] | None = None
+        await self._service.start()
 
     async def check_health(self) -> None:
         """Raises if it has to be replaced."""
-        if self._starting is not None and self._service.status in ("stuck", "dead"):
+        if self._service.status in ("stuck", "dead"):
             raise RuntimeError(f"the engine is {self._service.status}")
+
+    def record_routing_stats(self) -> dict[str, str]:
+        """Ray asks for this every few seconds; :class:`AffinityRouter` gets it."""
+        return Figures.of(self._service).to_dict()
 
     async def answer(self, key: str, scope: dict[str, Any], body: bytes) -> AsyncIterator[Message]:
         """What the application sends. ``key`` is the router's."""
-        if self._starting is None:
-            self._starting = asyncio.ensure_future(self._service.start())
-        await self._starting
         sent: asyncio.Queue[Message | None] = asyncio.Queue()
         gone = asyncio.Event()
         received = False
@@ -171,8 +182,12 @@ class Front:
     """Looks at who asks, reads the body, and passes it on."""
 
     def __init__(self, replicas: DeploymentHandle[Any], keys: Keys, limits: ServerLimits) -> None:
-        self.guard = Guard(self._pass_on, keys=keys, limits=limits, on_refusal=lambda refused: None)
+        self.guard = Guard(self._answer, keys=keys, limits=limits, on_refusal=lambda refused: None)
         self._replicas = replicas.options(stream=True).answer
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        shown = view(scope["path"], _TOLD) if scope["method"] == "GET" else None
+        await (shown or self._pass_on)(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = (await receive()).get("body", b"")
@@ -198,7 +213,10 @@ def build(
         max_queued_requests=limits.waiting_answers * options.most,
         graceful_shutdown_timeout_s=limits.drain_seconds,
         health_check_period_s=5,
-        request_router_config=RequestRouterConfig(request_router_class=f"{__name__}.AffinityRouter"),  # type: ignore[arg-type]
+        request_router_config=RequestRouterConfig(
+            request_router_class=f"{__name__}.AffinityRouter",  # type: ignore[arg-type]
+            request_routing_stats_period_s=2,  # type: ignore[arg-type]
+        ),
         autoscaling_config={
             "min_replicas": options.least,
             "max_replicas": options.most,

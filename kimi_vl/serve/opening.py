@@ -12,9 +12,10 @@ from kimi_vl.engine.engine import Engine, EngineOptions
 from kimi_vl.engine.pages import CacheDtype, row_bytes
 from kimi_vl.engine.prepared import in_four_bits
 from kimi_vl.hub import CONFIG_FILES, HUB_IDS, PROCESSOR_FILES, WEIGHT_FILES, resolve
-from kimi_vl.processor import KimiVLProcessor
+from kimi_vl.processor import KimiVLProcessor, check_vocabulary
 from kimi_vl.serve.ask import Habits
 from kimi_vl.serve.limits import ServerLimits
+from kimi_vl.serve.parts import marks_in
 from kimi_vl.serve.service import Service
 
 _CACHE = 2**30  # bytes that the cache takes if no context is given
@@ -60,17 +61,20 @@ class Wishes:
         return resolve(self.model, files, revision=self.revision, offline=self.offline)
 
     def open(self) -> Service:
-        """Raises: ``ValueError`` for a model that is missing, broken, not in 4 bits or too large."""
+        """Raises: ``ValueError`` for a model that is missing, broken, not in 4 bits, too large, or of two kinds."""
         folder = self.find()
+        config = read_config(folder)
+        processor = KimiVLProcessor.from_pretrained(folder)
+        check_vocabulary(processor.tokenizer.vocab_size, config)
         options = EngineOptions(
-            context=self.context or _usual_context(read_config(folder), self.kv_cache_dtype),
+            context=self.context or _usual_context(config, self.kv_cache_dtype),
             most_running=self.answers,
             deterministic=self.deterministic,
             kv_cache_dtype=self.kv_cache_dtype,
         )
         return Service(
             Engine.from_pretrained(in_four_bits(folder), threads=self.threads, options=options),
-            KimiVLProcessor.from_pretrained(folder),
+            processor,
             names=self.shown_names,
             habits=_habits(folder, self.thinks, self.thinking_budget),
             limits=self.limits,
@@ -97,4 +101,15 @@ def _habits(folder: Path, thinks: bool, budget: int | None) -> Habits:
         top_p=float(raw.get("top_p", 1.0)),
         top_k=int(raw.get("top_k", 0)),
         repetition_penalty=float(raw.get("repetition_penalty", 1.0)),
+        marks=marks_in(_chat_template(folder)),
     )
+
+
+def _chat_template(folder: Path) -> str:
+    """In jinja; empty where the checkpoint has none."""
+    alone = folder / "chat_template.jinja"
+    if alone.exists():
+        return alone.read_text(encoding="utf-8")
+    settings = folder / "tokenizer_config.json"
+    template = read_json(settings).get("chat_template") if settings.exists() else None
+    return template if isinstance(template, str) else ""

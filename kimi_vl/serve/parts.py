@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from enum import Enum, auto
 
 from kimi_vl.transcript import StopStrings
@@ -28,6 +28,12 @@ class Marks:
 
 
 MARKS = Marks()
+
+
+def marks_in(template: str) -> Marks:
+    """Those of the family of thoughts that a checkpoint's chat template speaks of; the model's own if of none."""
+    other = replace(MARKS, think="<think>", answer="</think>")
+    return other if other.answer in template and MARKS.answer not in template else MARKS
 
 
 @dataclass(frozen=True)

@@ -391,3 +391,13 @@ class Health(BaseModel):
     status: Literal["ok", "stuck", "dead", "draining"]
     step_seconds: float
     answers: int
+
+
+ClusterStatus = Literal["ok", "degraded", "dead"]
+
+
+class ClusterHealth(BaseModel):
+    """Of several replicas: ``degraded`` if only some are ok."""
+
+    status: ClusterStatus
+    replicas: dict[str, Literal["ok", "stuck", "dead", "draining"]]

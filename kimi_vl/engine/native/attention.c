@@ -43,14 +43,10 @@ void attention_add(attention *a, const memory *m, int64_t first, int keys, int v
         for (int l = 0; l < LANES; l++) limit[l] = visible + (v * LANES + l) * step;
         for (int t = visible > 0 ? visible : 0; t < keys; t++)
             score[t][v] = blend(limit > t, score[t][v], splat(NOTHING));
-        floats here = splat(NOTHING), sum = {0};
+        // more than what is hidden has, which would else count as e^0 to a query that sees nothing here
+        floats here = splat(NOTHING / 2), sum = {0};
         for (int t = 0; t < keys; t++) here = larger(here, score[t][v]);
-        for (int t = 0; t < keys; t++) {
-            // what is hidden from a query that sees nothing here would else count as e^0
-            floats weight = exponential(score[t][v] - here);
-            score[t][v] = blend(score[t][v] > splat(NOTHING), weight, (floats){0});
-            sum += score[t][v];
-        }
+        for (int t = 0; t < keys; t++) sum += score[t][v] = decay(score[t][v] - here);
         floats most = larger(a->most[v], here);
         shrink[v] = exponential(a->most[v] - most);
         grow[v] = exponential(here - most);
