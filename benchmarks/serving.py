@@ -330,7 +330,7 @@ def _picture(size: str) -> dict[str, Any]:
 def _show(row: dict[str, Any], load: Load) -> None:
     times = " ".join(f"{name} {1000 * value:.0f} ms," for name, value in row.items() if " p" in name)
     print(
-        f"{row['who']:13} {row['load']:22} {row['requests/s']:.2f} requests/s, {row['tokens/s']:.0f} tokens/s, "
+        f"{row['who']:13} {row['load']:22} {row['requests/s']:.3g} requests/s, {row['tokens/s']:.3g} tokens/s, "
         f"errors {100 * row['errors']:.1f} %, {times.rstrip(',')}",
         flush=True,
     )

@@ -254,6 +254,7 @@ def test_models_are_shown_with_what_they_take(server: Server) -> None:
     assert card["input_modalities"] == card["architecture"]["input_modalities"] == ["text", "image"]
     assert card["max_model_len"] == 131072
     assert card["picture_limits"]["pictures"] == 32
+    assert card["picture_limits"]["request_bytes"] == 64 * 2**20
     assert "thinking" not in card["capabilities"]
     assert server.get("/v1/models/nano").json() == card
     refused = server.get("/v1/models/gpt-7")

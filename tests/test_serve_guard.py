@@ -151,6 +151,7 @@ def test_a_body_over_the_limit_is_refused_and_the_client_hears_why(guarded: Serv
 
 
 def test_an_endless_body_is_cut_off(guarded: Server) -> None:
+    """(F3)"""
     with connect(guarded) as stream:
         stream.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         began = time.monotonic()
@@ -161,6 +162,7 @@ def test_an_endless_body_is_cut_off(guarded: Server) -> None:
 
 
 def test_a_body_that_drips_is_given_up(guarded: Server) -> None:
+    """(F3)"""
     head = HEAD + b"Content-Length: 1000\r\n\r\n"
     with connect(guarded) as stream:
         stream.sendall(head)

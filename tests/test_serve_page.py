@@ -429,6 +429,17 @@ def test_more_pictures_than_the_server_takes_are_left_out(page: Page, scripted: 
     expect(attached(page)).to_have_count(1)
 
 
+def test_pictures_that_make_a_request_too_large_are_left_out(page: Page, scripted: Scripted) -> None:
+    limited(page, request_bytes=4 * LINE.stat().st_size)
+    page.goto(scripted.url)
+    attach(page, LINE, LINE)
+    scripted.say("Two.")
+    ask(page, "Read the text.")
+    page.get_by_label("Pictures", exact=True).set_input_files([LINE])
+    expect(page.get_by_text("MiB of pictures. The others were left out.")).to_be_visible()
+    expect(attached(page)).to_have_count(0)
+
+
 def test_a_picture_over_the_limits_is_made_smaller_and_that_is_said(page: Page, scripted: Scripted) -> None:
     limited(page, pixels=20_000)
     page.goto(scripted.url)

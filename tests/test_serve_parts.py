@@ -45,6 +45,7 @@ def test_a_thought_and_an_answer(thinks: bool) -> None:
 
 
 def test_the_opening_mark_may_stand_in_the_prompt() -> None:
+    """(E6)"""
     assert read("So.◁/think▷Yes.", thinks=True) == {"thought": "So.", "said": "Yes.", "calls": []}
 
 
@@ -63,11 +64,13 @@ def test_what_only_begins_like_a_mark_is_text() -> None:
 
 
 def test_a_call_ends_a_thought() -> None:
+    """(E10)"""
     wanted = {"thought": "I look. ", "said": "", "calls": [("look", '{"x": 1}')]}
     assert read(f"◁think▷I look. {CALL}", thinks=True) == wanted
 
 
 def test_text_stands_before_between_and_behind_calls() -> None:
+    """(E11)"""
     answer = read(f"First.\n{CALL}\n{CALL}\nDone.")
     assert answer == {"thought": "", "said": "First.\nDone.", "calls": [("look", '{"x": 1}')] * 2}
 
@@ -77,6 +80,7 @@ def test_without_tools_their_marks_are_text() -> None:
 
 
 def test_long_arguments_with_marks_and_brackets_within_strings() -> None:
+    """(E11)"""
     arguments = json.dumps(
         {"code": '}{"\\"' * 3000, "nested": [{"a": [1, {}]}], "mark": "◁/think▷"}, ensure_ascii=False
     )

@@ -86,6 +86,7 @@ def test_a_thought_in_circles_is_closed(thinker: Server) -> None:
 
 
 def test_a_schema_holds_for_what_is_said_and_not_before(thinker: Server) -> None:
+    """(E9)"""
     for seed in range(4):
         (choice,) = both(thinker, {**ASK, "seed": seed, "response_format": FORMAT}).values()
         assert choice["reasoning_content"]
@@ -93,6 +94,7 @@ def test_a_schema_holds_for_what_is_said_and_not_before(thinker: Server) -> None
 
 
 def test_a_call_follows_a_thought(thinker: Server) -> None:
+    """(E10)"""
     body = {**ASK, "tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False}
     for seed in range(4):
         (choice,) = both(thinker, {**body, "seed": seed}).values()
@@ -103,6 +105,7 @@ def test_a_call_follows_a_thought(thinker: Server) -> None:
 
 
 def test_a_stop_string_is_not_looked_for_in_a_thought(thinker: Server) -> None:
+    """(E2)"""
     free = both(thinker, ASK)[0]
     letter = next(each for each in free["reasoning_content"] if each.isalpha())
     stopped = both(thinker, {**ASK, "stop": letter})[0]

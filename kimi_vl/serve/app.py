@@ -20,17 +20,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse, Response
 
 from kimi_vl.serve import chat_completions, completions, responses
-from kimi_vl.serve.ask import Ask
-from kimi_vl.serve.engine_thread import StepError
-from kimi_vl.serve.envelope import Envelope
-from kimi_vl.serve.errors import RefusedError, refused_for
-from kimi_vl.serve.guard import Guard, Keys
-from kimi_vl.serve.metrics import CONTENT_TYPE
-from kimi_vl.serve.schema import (
+from kimi_vl.serve.answer_schema import (
     ChatCompletion,
-    ChatRequest,
     Completion,
-    CompletionRequest,
     ErrorBody,
     Health,
     InputTokens,
@@ -38,9 +30,20 @@ from kimi_vl.serve.schema import (
     ModelCard,
     ModelList,
     PictureLimitsShown,
+    ResponseDocument,
+    TokenCount,
+)
+from kimi_vl.serve.ask import Ask
+from kimi_vl.serve.engine_thread import StepError
+from kimi_vl.serve.envelope import Envelope
+from kimi_vl.serve.errors import RefusedError, refused_for
+from kimi_vl.serve.guard import Guard, Keys
+from kimi_vl.serve.metrics import CONTENT_TYPE
+from kimi_vl.serve.request_schema import (
+    ChatRequest,
+    CompletionRequest,
     ResponsesRequest,
     SampledRequest,
-    TokenCount,
     TokenizeRequest,
 )
 from kimi_vl.serve.service import Answering, Service
@@ -135,7 +138,7 @@ def _add_interfaces(app: FastAPI, service: Service) -> None:
             stream=lambda answering: chat_completions.chunks(answering, envelope, with_usage=with_usage),
         )
 
-    @post("/v1/responses")
+    @post("/v1/responses", ResponseDocument)
     async def respond(body: ResponsesRequest, request: Request) -> Response:
         """Answers items with items. No conversation is kept."""
         envelope = _envelope(service, body, "resp", logprobs=responses.wants_logprobs(body))
@@ -363,6 +366,7 @@ def _card(service: Service, name: str) -> ModelCard:
         picture_limits=PictureLimitsShown(
             pictures=limits.pictures,
             bytes=limits.picture_bytes,
+            request_bytes=limits.body_bytes,
             pixels=limits.picture_pixels,
             tokens=service.processor.image_config.in_token_limit,
             formats=_FORMATS,

@@ -15,7 +15,7 @@ from kimi_vl.grammar import Grammar
 from kimi_vl.sampling import SamplingParams
 from kimi_vl.serve.limits import ServerLimits
 from kimi_vl.serve.parts import MARKS, Marks
-from kimi_vl.serve.schema import AnsweredRequest, Effort, SampledRequest
+from kimi_vl.serve.request_schema import AnsweredRequest, Effort, SampledRequest
 from kimi_vl.serve.tools import ToolChoice, as_messages, parse_choice, parse_tools
 from kimi_vl.thinking import Thinking
 from kimi_vl.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kimi_vl.sampling import Drawn
-from kimi_vl.serve.schema import CompletionDetails, PromptDetails, TokenLogprobs, TopLogprob, Usage
+from kimi_vl.serve.answer_schema import CompletionDetails, PromptDetails, TokenLogprobs, TopLogprob, Usage
 from kimi_vl.serve.service import Answering
 from kimi_vl.tokenizer import Tokenizer
 

@@ -5,21 +5,38 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from itertools import count
 from typing import Any
 
 from kimi_vl.sampling import Drawn
+from kimi_vl.serve.answer_schema import (
+    Content,
+    FunctionCallItem,
+    IncompleteDetails,
+    Item,
+    MessageItem,
+    OutputText,
+    ReasoningItem,
+    ReasoningText,
+    ResponseDocument,
+    ResponseEvent,
+    ResponsesUsage,
+    ShownReasoning,
+    ShownText,
+    ShownTool,
+    TokenLogprobs,
+)
 from kimi_vl.serve.answering import Delta, Finish
 from kimi_vl.serve.ask import Ask, Habits, conversation, sampling, schema_of, thinking
-from kimi_vl.serve.envelope import Envelope, token_logprobs
+from kimi_vl.serve.envelope import Envelope, token_logprobs, usage
 from kimi_vl.serve.limits import ServerLimits
 from kimi_vl.serve.parts import CallArguments, CallBegun, Part, Said, Thought
-from kimi_vl.serve.schema import ResponsesRequest
+from kimi_vl.serve.request_schema import ResponsesRequest
 from kimi_vl.serve.service import Answering
 from kimi_vl.serve.wire import event
 
 _LOGPROBS = "message.output_text.logprobs"
-_PREFIXES = {"reasoning": "rs", "message": "msg", "function_call": "fc"}
-_Item = dict[str, Any]
+_Turn = dict[str, Any]
 
 
 def ask_of(request: ResponsesRequest, habits: Habits, limits: ServerLimits) -> Ask:
@@ -50,18 +67,18 @@ def wants_logprobs(request: ResponsesRequest) -> bool:
     return _LOGPROBS in (request.include or ()) or bool(request.top_logprobs)
 
 
-def _instructions(request: ResponsesRequest) -> list[_Item]:
+def _instructions(request: ResponsesRequest) -> list[_Turn]:
     return [] if not request.instructions else [{"role": "system", "content": request.instructions}]
 
 
-def messages_of(items: str | Sequence[Mapping[str, Any]]) -> list[_Item]:
+def messages_of(items: str | Sequence[Mapping[str, Any]]) -> list[_Turn]:
     """Items as the messages of a chat: calls belong to the assistant's turn before them, old thoughts are left out.
 
     Raises: ``ValueError`` naming the item.
     """
     if isinstance(items, str):
         return [{"role": "user", "content": items}]
-    messages: list[_Item] = []
+    messages: list[_Turn] = []
     for index, item in enumerate(items):
         kind = item.get("type") or "message"
         if kind == "message":
@@ -91,17 +108,18 @@ class ResponseBuilder:
         self._request = request
         self._envelope = envelope
         self._answering = answering
-        self._items: list[_Item] = []
+        self._items: list[Item] = []
         self._is_open = False
         self._text = ""  # of the open item
-        self._logprobs: list[_Item] = []
+        self._logprobs: list[TokenLogprobs] = []
         self._finish: Finish | None = None
+        self._numbers = count()
 
-    def begin(self) -> Iterator[_Item]:
+    def begin(self) -> Iterator[ResponseEvent]:
         for name in ("response.created", "response.in_progress"):
-            yield {"type": name, "response": self.document()}
+            yield self._event(name, response=self.document())
 
-    def push(self, delta: Delta) -> Iterator[_Item]:
+    def push(self, delta: Delta) -> Iterator[ResponseEvent]:
         said_by = delta.said_by
         for part in delta.parts:
             is_said = isinstance(part, Said)
@@ -111,155 +129,176 @@ class ResponseBuilder:
             self._finish = delta.finish
             yield from self._close()
             name = "response.incomplete" if delta.finish == "length" else "response.completed"
-            yield {"type": name, "response": self.document()}
+            yield self._event(name, response=self.document())
 
-    def document(self) -> _Item:
+    def document(self) -> ResponseDocument:
         """The response as it stands."""
         request, is_cut = self._request, self._finish == "length"
-        status = "in_progress" if self._finish is None else "incomplete" if is_cut else "completed"
-        usage = {
-            "input_tokens": self._answering.prompt_tokens,
-            "input_tokens_details": {
-                "cached_tokens": self._answering.cached_tokens,
-                "text_tokens": self._answering.prompt_tokens - self._answering.image_tokens,
-                "image_tokens": self._answering.image_tokens,
-            },
-            "output_tokens": self._answering.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": self._answering.reasoning_tokens},
-            "total_tokens": self._answering.prompt_tokens + self._answering.completion_tokens,
-        }
         wished = request.text.format if request.text is not None else None
-        return {
-            "id": self._envelope.id,
-            "object": "response",
-            "created_at": self._envelope.created,
-            "status": status,
-            "background": False,
-            "error": None,
-            "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
-            "instructions": request.instructions,
-            "max_output_tokens": request.max_output_tokens,
-            "metadata": request.metadata or {},
-            "model": self._envelope.model,
-            "output": [dict(item) for item in self._items],
-            "parallel_tool_calls": request.parallel_tool_calls is not False,
-            "previous_response_id": None,
-            "reasoning": {"effort": request.reasoning.effort if request.reasoning else None, "summary": None},
-            "store": False,
-            "temperature": request.temperature,
-            "text": {"format": {"type": "text"} if wished is None else wished.model_dump(by_alias=True)},
-            "tool_choice": request.tool_choice or "auto",
-            "tools": [_shown_tool(tool) for tool in request.tools or ()],
-            "top_p": request.top_p,
-            "truncation": "disabled",
-            "usage": None if self._finish is None else usage,
-        }
+        return ResponseDocument(
+            id=self._envelope.id,
+            object="response",
+            created_at=self._envelope.created,
+            status="in_progress" if self._finish is None else "incomplete" if is_cut else "completed",
+            background=False,
+            error=None,
+            incomplete_details=IncompleteDetails(reason="max_output_tokens") if is_cut else None,
+            instructions=request.instructions,
+            max_output_tokens=request.max_output_tokens,
+            metadata=request.metadata or {},
+            model=self._envelope.model,
+            output=list(self._items),
+            parallel_tool_calls=request.parallel_tool_calls is not False,
+            previous_response_id=None,
+            reasoning=ShownReasoning(effort=request.reasoning.effort if request.reasoning else None, summary=None),
+            store=False,
+            temperature=request.temperature,
+            text=ShownText(format={"type": "text"} if wished is None else wished.model_dump(by_alias=True)),
+            tool_choice=request.tool_choice or "auto",
+            tools=[_shown_tool(tool) for tool in request.tools or ()],
+            top_p=request.top_p,
+            truncation="disabled",
+            usage=None if self._finish is None else _usage(self._answering),
+        )
 
-    def _push(self, part: Part, said_by: Sequence[Drawn]) -> Iterator[_Item]:
+    def _push(self, part: Part, said_by: Sequence[Drawn]) -> Iterator[ResponseEvent]:
         match part:
             case Thought(text):
-                yield from self._open("reasoning")
+                yield from self._open(ReasoningItem)
                 yield self._delta("response.reasoning_text.delta", text, content_index=0)
             case Said(text):
-                yield from self._open("message")
+                yield from self._open(MessageItem)
                 new = [
-                    token_logprobs(d, self._envelope.tokenizer).model_dump() for d in said_by if d.logprob is not None
+                    token_logprobs(drawn, self._envelope.tokenizer) for drawn in said_by if drawn.logprob is not None
                 ]
                 self._logprobs += new
                 yield self._delta("response.output_text.delta", text, content_index=0, logprobs=new)
             case CallBegun():
                 yield from self._close()
-                yield from self._open("function_call", part)
+                yield from self._begin(_call_item(part))
             case CallArguments(_, text):
                 yield self._delta("response.function_call_arguments.delta", text)
 
-    def _open(self, kind: str, call: CallBegun | None = None) -> Iterator[_Item]:
+    def _open(self, kind: type[ReasoningItem | MessageItem]) -> Iterator[ResponseEvent]:
         """Begins an item, unless one of its kind is open."""
-        if self._is_open and self._items[-1]["type"] == kind:
+        if self._is_open and isinstance(self._items[-1], kind):
             return
         yield from self._close()
-        self._text, self._logprobs, self._is_open = "", [], True
-        item: _Item = {"type": kind, "id": f"{_PREFIXES[kind]}_{secrets.token_hex(12)}", "status": "in_progress"}
-        if kind == "reasoning":
-            item |= {"summary": [], "content": []}
-        elif kind == "message":
-            item |= {"role": "assistant", "content": []}
+        if kind is ReasoningItem:
+            yield from self._begin(_reasoning_item())
+            part: Content = self._reasoning_text()
         else:
-            assert call is not None
-            item |= {"call_id": call.id, "name": call.name, "arguments": ""}
-        self._items.append(item)
-        yield {"type": "response.output_item.added", "output_index": len(self._items) - 1, "item": dict(item)}
-        if kind != "function_call":
-            yield self._about("response.content_part.added", content_index=0, part=self._content())
+            yield from self._begin(_message_item())
+            part = self._output_text()
+        yield self._about("response.content_part.added", content_index=0, part=part)
 
-    def _close(self) -> Iterator[_Item]:
+    def _begin(self, item: Item) -> Iterator[ResponseEvent]:
+        self._text, self._logprobs, self._is_open = "", [], True
+        self._items.append(item)
+        # as it is now: what is written when this is read may have grown
+        yield self._event(
+            "response.output_item.added", output_index=len(self._items) - 1, item=item.model_copy(deep=True)
+        )
+
+    def _close(self) -> Iterator[ResponseEvent]:
         """Ends the open item, if there is one."""
         if not self._is_open:
             return
         self._is_open = False
         item = self._items[-1]
-        item["status"] = "incomplete" if self._finish == "length" else "completed"
-        if item["type"] == "function_call":
-            item["arguments"] = self._text
-            yield self._about("response.function_call_arguments.done", arguments=self._text, name=item["name"])
+        item.status = "incomplete" if self._finish == "length" else "completed"
+        if isinstance(item, FunctionCallItem):
+            item.arguments = self._text
+            yield self._about("response.function_call_arguments.done", arguments=self._text, name=item.name)
+        elif isinstance(item, MessageItem):
+            item.content = [self._output_text()]
+            yield self._about("response.output_text.done", content_index=0, text=self._text, logprobs=self._logprobs)
+            yield self._about("response.content_part.done", content_index=0, part=item.content[0])
         else:
-            content = self._content()
-            item["content"] = [content]
-            if item["type"] == "message":
-                yield self._about(
-                    "response.output_text.done", content_index=0, text=self._text, logprobs=self._logprobs
-                )
-            else:
-                yield self._about("response.reasoning_text.done", content_index=0, text=self._text)
-            yield self._about("response.content_part.done", content_index=0, part=content)
-        yield {"type": "response.output_item.done", "output_index": len(self._items) - 1, "item": dict(item)}
+            item.content = [self._reasoning_text()]
+            yield self._about("response.reasoning_text.done", content_index=0, text=self._text)
+            yield self._about("response.content_part.done", content_index=0, part=item.content[0])
+        yield self._event("response.output_item.done", output_index=len(self._items) - 1, item=item)
 
-    def _content(self) -> _Item:
-        if self._items[-1]["type"] == "reasoning":
-            return {"type": "reasoning_text", "text": self._text}
-        return {"type": "output_text", "text": self._text, "annotations": [], "logprobs": list(self._logprobs)}
+    def _output_text(self) -> OutputText:
+        return OutputText(type="output_text", text=self._text, annotations=[], logprobs=list(self._logprobs))
 
-    def _delta(self, name: str, text: str, **more: Any) -> _Item:
+    def _reasoning_text(self) -> ReasoningText:
+        return ReasoningText(type="reasoning_text", text=self._text)
+
+    def _delta(self, name: str, text: str, **more: Any) -> ResponseEvent:
         self._text += text
         return self._about(name, delta=text, **more)
 
-    def _about(self, kind: str, /, **more: Any) -> _Item:
+    def _about(self, name: str, /, **more: Any) -> ResponseEvent:
         """An event of the open item."""
-        return {"type": kind, "item_id": self._items[-1]["id"], "output_index": len(self._items) - 1, **more}
+        return self._event(name, item_id=self._items[-1].id, output_index=len(self._items) - 1, **more)
+
+    def _event(self, kind: str, /, **more: Any) -> ResponseEvent:
+        return ResponseEvent(type=kind, sequence_number=next(self._numbers), **more)
 
 
-def _shown_tool(tool: Mapping[str, Any]) -> _Item:
+def _new_id(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(12)}"
+
+
+def _reasoning_item() -> ReasoningItem:
+    return ReasoningItem(type="reasoning", id=_new_id("rs"), status="in_progress", summary=[], content=[])
+
+
+def _message_item() -> MessageItem:
+    return MessageItem(type="message", id=_new_id("msg"), status="in_progress", role="assistant", content=[])
+
+
+def _call_item(call: CallBegun) -> FunctionCallItem:
+    return FunctionCallItem(
+        type="function_call",
+        id=_new_id("fc"),
+        status="in_progress",
+        call_id=call.id,
+        name=call.name,
+        arguments="",
+    )
+
+
+def _usage(answering: Answering) -> ResponsesUsage:
+    """As chats have it, by this interface's names."""
+    as_chat = usage(answering)
+    return ResponsesUsage(
+        input_tokens=as_chat.prompt_tokens,
+        input_tokens_details=as_chat.prompt_tokens_details,
+        output_tokens=as_chat.completion_tokens,
+        output_tokens_details=as_chat.completion_tokens_details,
+        total_tokens=as_chat.total_tokens,
+    )
+
+
+def _shown_tool(tool: Mapping[str, Any]) -> ShownTool:
     """As the interface has it, which a client may have put otherwise."""
     function = tool.get("function", tool)
-    return {
-        "type": "function",
-        "name": function.get("name"),
-        "description": function.get("description"),
-        "parameters": function.get("parameters"),
-        "strict": bool(function.get("strict", False)),
-    }
+    return ShownTool(
+        type="function",
+        name=str(function.get("name")),
+        description=function.get("description"),
+        parameters=function.get("parameters"),
+        strict=bool(function.get("strict", False)),
+    )
 
 
-async def response(builder: ResponseBuilder, answering: Answering) -> _Item:
+async def response(builder: ResponseBuilder, answering: Answering) -> ResponseDocument:
     """The whole answer. Raises: ``StepError``."""
     async with aclosing(answering.deltas()) as deltas:
         async for _, delta in deltas:
-            list(builder.push(delta))
+            for _ in builder.push(delta):
+                pass
     return builder.document()
 
 
 async def events(builder: ResponseBuilder, answering: Answering) -> AsyncGenerator[bytes, None]:
-    """The same piece by piece, each event with its number. Raises: ``StepError``."""
-    number = 0
-
-    def numbered(raw: _Item) -> bytes:
-        nonlocal number
-        number += 1
-        return event(raw | {"sequence_number": number - 1}, raw["type"])
-
-    for raw in builder.begin():
-        yield numbered(raw)
+    """The same piece by piece. Raises: ``StepError``."""
+    for told in builder.begin():
+        yield event(told, told.type)
     async with aclosing(answering.deltas()) as deltas:
         async for _, delta in deltas:
-            for raw in builder.push(delta):
-                yield numbered(raw)
+            for told in builder.push(delta):
+                yield event(told, told.type)
