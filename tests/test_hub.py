@@ -24,6 +24,7 @@ FILES = {
     "preprocessor_config.json": b"{}",
     "tiktoken.model": b"ids",
     "tokenizer_config.json": b"{}",
+    "chat_template.jinja": b"{{ messages }}",
     "modeling_kimi_vl.py": b"raise SystemExit",
     "sub/config.json.py": b"raise SystemExit",
     "README.md": b"#",
@@ -187,7 +188,7 @@ def test_no_code_and_no_pickle_is_ever_requested(hub: Hub) -> None:
     resolve(REPO, MODEL_FILES)
     resolve(REPO, PROCESSOR_FILES)
     fetched = {path.rsplit("/", 1)[-1] for path in hub.asked if "/resolve/" in path}
-    assert fetched == {n for n in FILES if n.endswith((".json", ".safetensors", "tiktoken.model"))}
+    assert fetched == {n for n in FILES if n.endswith((".json", ".safetensors", "tiktoken.model", ".jinja"))}
 
 
 @pytest.mark.parametrize("revision", ["v1", OLD])

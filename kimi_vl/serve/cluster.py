@@ -28,6 +28,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 from starlette.types import Message, Receive, Scope, Send
 
+from kimi_vl.serve import replica_views
 from kimi_vl.serve.app import create_app
 from kimi_vl.serve.errors import RefusedError
 from kimi_vl.serve.guard import Guard, Keys
@@ -87,17 +88,13 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
-# What each replica said of itself last; Ray brings it to every process that has a router.
-_TOLD: dict[str, Figures] = {}
-
-
 class AffinityRouter(RequestRouter):
     """Replicas in an order of each conversation's own (rendezvous hashing): the next one is asked if one is full."""
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         super().update_replicas(replicas)
-        _TOLD.clear()
-        _TOLD.update({each.replica_id.unique_id: Figures(**each.routing_stats) for each in replicas})
+        replica_views.TOLD.clear()
+        replica_views.TOLD.update({each.replica_id.unique_id: Figures(**each.routing_stats) for each in replicas})
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
@@ -186,7 +183,7 @@ class Front:
         self._replicas = replicas.options(stream=True).answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        shown = view(scope["path"], _TOLD) if scope["method"] == "GET" else None
+        shown = view(scope["path"], replica_views.TOLD) if scope["method"] == "GET" else None
         await (shown or self._pass_on)(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
