@@ -34,8 +34,8 @@ PATIENCE = 30.0  # seconds
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """With short answers."""
-    with serving(tmp_path_factory.mktemp("fuzzed"), "--limit", "new_tokens=6") as running:
+    """With short answers, and none so long that a patient client would give up."""
+    with serving(tmp_path_factory.mktemp("fuzzed"), "--limit", "new_tokens=6", "--context", "640") as running:
         yield running
         assert "Traceback" not in running.log.read_text()
 
