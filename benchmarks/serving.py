@@ -269,7 +269,8 @@ async def _open(contender: Contender, options: argparse.Namespace, rate: float) 
 
 
 def _client(connections: int) -> httpx2.AsyncClient:
-    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+    # each request has a connection of its own: a server may close one that waits, just when the next request comes
+    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=0)
     return httpx2.AsyncClient(timeout=600, limits=limits)
 
 
