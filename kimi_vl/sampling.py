@@ -193,8 +193,13 @@ def draw(
 
 
 def _at(shares: Tensor, number: int) -> int:
-    """The token that ``number``, of 63 bits, falls to if tokens share them all as ``shares`` [V] say."""
+    """The token that ``number``, of 63 bits, falls to if tokens share them all as ``shares`` [V] say.
+
+    Raises: ``ValueError`` for shares that are no numbers.
+    """
     ends = shares.double().cumsum(0)
+    if not ends[-1] > 0:
+        raise ValueError("the logits are no numbers, or none of them is allowed")
     # of 53 bits, so that it is below 1, and the product below the last end
     return int(torch.searchsorted(ends, ends[-1] * ((number >> 10) / 2**53), right=True))
 

@@ -181,6 +181,11 @@ def test_draws_come_as_often_as_they_are_likely() -> None:
     assert {draw(EXAMPLE.log(), [], [], cut, seed).id for seed in range(300)} == {1, 3}
 
 
+def test_logits_that_are_no_numbers_are_not_drawn_from() -> None:
+    with pytest.raises(ValueError, match="the logits are no numbers"):
+        draw(torch.tensor([0.0, float("nan"), 1.0]), [], [], SamplingParams(temperature=1.0), 1)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -374,19 +374,24 @@ class Faulty:
 
 
 def test_a_request_that_fails_fails_alone(nano4: EngineModel) -> None:
-    """By how it is drawn, or by a picture that the tower cannot take; its pages are free again."""
+    """By how it is drawn, by a picture that the tower cannot take, or one that does not fill its place (B1); its pages
+    are free again."""
     params = SamplingParams(max_new_tokens=12, temperature=1.0, seed=1)
     good = [ask(nano4, f"Hello {n}", LINE, params=params) for n in range(3)]
     alone = [answers(Engine(nano4), [request])[request.id] for request in good]
     drawn = ask(nano4, "Hi", params=replace(params, grammar=Faulty()))  # type: ignore[arg-type]
     seen = ask(nano4, "Hi", picture(77), params=params)
     seen = replace(seen, pictures=(replace(seen.pictures[0], pixel_values=torch.zeros(3, 3)),))
+    short = ask(nano4, "Hi", picture(78), params=params)
+    four = replace(short.pictures[0], pixel_values=short.pictures[0].pixel_values[:4].contiguous(), grid=(2, 2))
+    short = replace(short, pictures=(four,))
     engine = Engine(nano4, EngineOptions(context=2048))
-    said = answers(engine, [good[0], drawn, good[1], seen, good[2]])
+    said = answers(engine, [good[0], drawn, good[1], seen, short, good[2]])
     assert [said[request.id] for request in good] == alone
     failures = engine.take_failures()
     assert isinstance(failures[drawn.id], ZeroDivisionError)
-    assert set(failures) == {drawn.id, seen.id}
+    assert set(failures) == {drawn.id, seen.id, short.id}
+    assert "a picture has 1 features for" in str(failures[short.id])
     assert engine.take_failures() == {}
     assert engine.pages_free == engine.pages
     stream = engine.stream(PROCESSOR([{"role": "user", "content": "Hi"}]), drawn.params)

@@ -25,9 +25,9 @@ from tests.test_serve_life import ENDLESS
 
 pytest.importorskip("ray", reason="the extra [cluster] is not installed")
 
+from kimi_vl.serve.answer_schema import Status
 from kimi_vl.serve.cluster import ClusterOptions, conversation_key, ranked
 from kimi_vl.serve.replica_views import Figures, view
-from kimi_vl.serve.service import Status
 
 KEY = {"Authorization": "Bearer a-key"}
 

@@ -252,6 +252,8 @@ class Engine:
             first, last = max(span.start, piece.start), min(span.start + span.tokens, piece.start + piece.tokens)
             if first < last:
                 features = self._features.get(picture, self.model)
+                if len(features) != span.tokens:
+                    raise ValueError(f"a picture has {len(features)} features for {span.tokens} placeholders")
                 yield Shown(first - piece.start, features[first - span.start : last - span.start])
 
     def _fail(self, running: Running, error: Exception) -> None:

@@ -313,8 +313,11 @@ class ModelList(BaseModel):
     data: list[ModelCard]
 
 
+Status = Literal["ok", "stuck", "dead", "draining"]
+
+
 class Health(BaseModel):
-    status: Literal["ok", "stuck", "dead", "draining"]
+    status: Status
     step_seconds: float
     answers: int
 
@@ -326,4 +329,4 @@ class ClusterHealth(BaseModel):
     """Of several replicas: ``degraded`` if only some are ok."""
 
     status: ClusterStatus
-    replicas: dict[str, Literal["ok", "stuck", "dead", "draining"]]
+    replicas: dict[str, Status]

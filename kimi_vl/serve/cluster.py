@@ -140,14 +140,9 @@ class Replica:
             await gone.wait()
             return {"type": "http.disconnect"}
 
-        async def send(message: Message) -> None:
-            sent.put_nowait(message)
-
         async def run() -> None:
             try:
-                await self._app(
-                    {"type": "http", "asgi": {"version": "3.0"}, "root_path": "", **scope}, receive, sent.put
-                )
+                await self._app(_HTTP | scope, receive, sent.put)
             finally:
                 await sent.put(None)
 

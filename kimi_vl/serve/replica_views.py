@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from kimi_vl.serve.answer_schema import ClusterHealth, ClusterStatus
-from kimi_vl.serve.service import Service, Status
+from kimi_vl.serve.answer_schema import ClusterHealth, ClusterStatus, Status
+from kimi_vl.serve.service import Service
 from kimi_vl.serve.wire import json_response
 
 _AT_WORK = ("ok", "draining")

@@ -12,10 +12,11 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from kimi_vl.processor import KimiVLProcessor, ModelInputs
 from kimi_vl.serve.admission import Admission, Ticket
+from kimi_vl.serve.answer_schema import Status
 from kimi_vl.serve.answering import Answer, Delta, Reading, Whole, merged
 from kimi_vl.serve.ask import Ask, Habits
 from kimi_vl.serve.engine_thread import EngineThread
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from kimi_vl.engine.request import Progress, Request
 
 _LOG = logging.getLogger(__name__)
-Status = Literal["ok", "stuck", "dead", "draining"]
 
 
 @dataclass(frozen=True)
