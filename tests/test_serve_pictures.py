@@ -6,6 +6,7 @@ import asyncio
 import io
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -106,14 +107,19 @@ def test_a_decoder_that_dies_or_hangs_costs_its_own_picture_only() -> None:
 
     async def die(readers: PictureReaders) -> None:
         async def kill() -> None:
-            while not (found := [w for w in workers() if w.cpu_times().user > 0]):
+            while True:
+                for worker in workers():
+                    with suppress(psutil.Error):
+                        if worker.cpu_times().user > 0:
+                            worker.kill()
                 await asyncio.sleep(0.005)
-            for worker in found:
-                worker.kill()
 
         await readers.read(data)
-        answers = await asyncio.gather(readers.read(hard), kill(), return_exceptions=True)
-        assert "so broken that its decoder failed" in str(answers[0])
+        killer = asyncio.ensure_future(kill())
+        with pytest.raises(ValueError, match="so broken that its decoder failed"):
+            await readers.read(hard)
+        killer.cancel()
+        await asyncio.gather(killer, return_exceptions=True)
         assert (await readers.read(data)).pixels
 
     run(die)
@@ -126,6 +132,18 @@ def test_a_decoder_that_dies_or_hangs_costs_its_own_picture_only() -> None:
         assert (await readers.read(data)).pixels
 
     run(hang, seconds=3.0)
+
+
+def test_a_process_that_died_while_it_waited_costs_no_picture() -> None:
+    data = encoded(noise(60, 60))
+
+    async def die(readers: PictureReaders) -> None:
+        for _ in range(3):
+            (idle,) = workers()
+            idle.kill()
+            assert (await readers.read(data)).pixels
+
+    run(die)
 
 
 def test_whoever_gives_up_frees_the_process() -> None:

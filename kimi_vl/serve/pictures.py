@@ -14,6 +14,9 @@ from typing import Any
 
 from kimi_vl.serve.picture_process import PREFIX, Settings, lengths, packed
 
+_Answer = tuple[dict[str, Any], bytes]
+_DIED = (asyncio.IncompleteReadError, ConnectionError)
+
 
 @dataclass(frozen=True)
 class FittedPicture:
@@ -63,24 +66,34 @@ class PictureReaders:
 
     async def _open(self, data: bytes, wishes: dict[str, int | None]) -> Opened:
         async with self._turn:
-            process = self._idle.pop() if self._idle else await self._new()
-            healthy = False
+            asked = None
+            if self._idle:
+                # one that waited may have died of something else before it was asked
+                with suppress(*_DIED):
+                    asked = await self._asked(self._idle.pop(), wishes, data)
             try:
-                async with asyncio.timeout(self._seconds):
-                    header, pixels = await _ask(process, wishes, data)
-                healthy = True
-            except TimeoutError:
-                raise ValueError(f"picture: takes more than {self._seconds:g} s to be read") from None
-            except (asyncio.IncompleteReadError, ConnectionError):
+                header, pixels = asked or await self._asked(await self._new(), wishes, data)
+            except _DIED:
                 raise ValueError("picture: is so broken that its decoder failed") from None
-            finally:
-                if healthy:
-                    self._idle.append(process)
-                else:
-                    await asyncio.shield(_end(process))
         if "error" in header:
             raise ValueError(header["error"])
         return Opened(tuple(self._cut_up(header["sizes"], pixels)), header["is_pdf"])
+
+    async def _asked(self, process: Process, wishes: dict[str, int | None], data: bytes) -> _Answer:
+        """What a process answers, which is then idle, or else has ended. Raises: ``ValueError`` or one of ``_DIED``."""
+        healthy = False
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer = await _ask(process, wishes, data)
+            healthy = True
+            return answer
+        except TimeoutError:
+            raise ValueError(f"picture: takes more than {self._seconds:g} s to be read") from None
+        finally:
+            if healthy:
+                self._idle.append(process)
+            else:
+                await asyncio.shield(_end(process))
 
     def _cut_up(self, sizes: list[tuple[int, int]], pixels: bytes) -> Iterator[FittedPicture]:
         first = 0
@@ -98,7 +111,7 @@ class PictureReaders:
         )
 
 
-async def _ask(process: Process, header: dict[str, int | None], data: bytes) -> tuple[dict[str, Any], bytes]:
+async def _ask(process: Process, header: dict[str, int | None], data: bytes) -> _Answer:
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(packed(header, data))
     await process.stdin.drain()
