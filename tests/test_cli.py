@@ -540,8 +540,8 @@ def test_init_looks_at_the_disk_first(run: Run, folder: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_init_leaves_nothing(number: signal.Signals, code: int, folder: Path) -> None:
-    # half a gigabyte: long enough to be met in the middle
-    text = replace(nano().text_config, num_hidden_layers=40, n_routed_experts=256, hidden_size=1024)
+    # a quarter of a gigabyte: long enough to be met in the middle
+    text = replace(nano().text_config, num_hidden_layers=20, n_routed_experts=256, hidden_size=1024)
     _write_config(Path("mine"), replace(nano(), text_config=text).to_dict())
     before = sorted(folder.rglob("*"))
     command = [*KIMI_VL, "init", "new", "--config", "mine/config.json"]

@@ -68,8 +68,8 @@ def answers(engine: Engine, requests: list[Request]) -> dict[str, list[int]]:
 
 @pytest.fixture(scope="session")
 def alone(nano4: EngineModel) -> tuple[list[Request], dict[str, list[int]]]:
-    """Sixty requests, each answered by an engine of its own, one token a step."""
-    requests = [mixed_request(nano4, seed) for seed in range(60)]
+    """Forty requests, each answered by an engine of its own, one token a step."""
+    requests = [mixed_request(nano4, seed) for seed in range(40)]
     said: dict[str, list[int]] = {}
     for request in requests:
         said |= answers(Engine(nano4, EngineOptions(context=2048, speculation=0)), [request])

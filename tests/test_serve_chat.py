@@ -148,8 +148,10 @@ def test_length_is_told(server: Server) -> None:
 
 def test_without_a_length_an_answer_goes_on_to_its_end(server: Server) -> None:
     """Not to 16 tokens or so (B20)."""
-    body = {"messages": user("Hello"), "temperature": 5.0, "seed": 1}
-    document = server.post(PATH, body).json()
+    schema = {"type": "array", "items": {"const": 7}, "minItems": 100, "maxItems": 100}
+    response_format = {"type": "json_schema", "json_schema": {"name": "sevens", "schema": schema}}
+    document = server.post(PATH, {"messages": user("Hello"), "response_format": response_format}).json()
+    assert json.loads(document["choices"][0]["message"]["content"]) == [7] * 100
     assert document["usage"]["completion_tokens"] > 100
 
 

@@ -556,6 +556,7 @@ def test_settings_reach_the_request_and_are_kept(page: Page, scripted: Scripted)
     # a wish of a model that thinks, which this one would refuse
     page.evaluate("localStorage['kimi-vl.settings'] = JSON.stringify({ thinks: false, budget: '5' })")
     page.reload()
+    expect(said(page)).to_have_text("Hi.")
     scripted.say("Hi.")
     ask(page, "Hello")
     assert scripted.bodies[1].keys() == {"model", "messages", "stream", "stream_options"}

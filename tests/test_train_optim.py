@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from kimi_vl.precision import fast_dtype
+from kimi_vl.train import muon
 from kimi_vl.train.muon import Muon
 from kimi_vl.train.optim import MuonAdamW, is_muon, warmup_stable_decay
 from tests.conftest import random_model
@@ -19,18 +19,22 @@ from tests.training import TINY, pupil_of
 
 def naive_orthogonal(matrix: Tensor) -> Tensor:
     """Five Newton-Schulz steps on the short side (arXiv 2502.16982, section 2.1)."""
-    x = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).to(fast_dtype(matrix.device))
+    x = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).double()
     x = x / x.norm()
     for _ in range(5):
         a = x @ x.T
-        b = torch.addmm(a, a, a, beta=-4.7750, alpha=2.0315)  # rounded once, as any fused product is
-        x = torch.addmm(x, b, x, beta=3.4445)
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
     return (x if matrix.shape[0] <= matrix.shape[1] else x.T).float()
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.1)])
 @pytest.mark.parametrize("shape", [(8, 8), (6, 20), (20, 6)])
 @torch.no_grad()
-def test_muon_is_the_papers(shape: tuple[int, int]) -> None:
+def test_muon_is_the_papers(
+    shape: tuple[int, int], dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rounding of bfloat16, which the five steps multiply, differs from CPU to CPU."""
+    monkeypatch.setattr(muon, "fast_dtype", lambda device: dtype)
     layer = nn.Linear(shape[1], shape[0], bias=False)
     optimizer, lr = MuonAdamW(layer, weight_decay=0.1), 0.02
     momentum = torch.zeros(shape)
@@ -43,7 +47,7 @@ def test_muon_is_the_papers(shape: tuple[int, int]) -> None:
         momentum = 0.95 * momentum + 0.05 * grad
         update = 0.2 * math.sqrt(max(shape)) * naive_orthogonal(0.05 * grad + 0.95 * momentum)
         expected = -lr * (update + 0.1 * before)
-        assert (layer.weight - before - expected).norm() < 0.01 * expected.norm()
+        assert (layer.weight - before - expected).norm() < tolerance * expected.norm()
         # About the size of AdamW's updates, whatever the shape.
         assert 0.1 < float(update.square().mean().sqrt()) < 0.4
     assert layer.weight.grad is None
