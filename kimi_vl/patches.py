@@ -224,15 +224,25 @@ def _wished_size(
 
 def cut(pixels: bytes, h: int, w: int, config: ImageProcessorConfig) -> torch.Tensor:
     """Patches (h · w, 3, P, P) float32, normalised, of a fitted picture's RGB bytes (h · P, w · P, 3)."""
+    return normalised(cut_bytes(pixels, h, w, config), config)
+
+
+def cut_bytes(pixels: bytes, h: int, w: int, config: ImageProcessorConfig) -> torch.Tensor:
+    """Patches (h · w, 3, P, P) uint8 of a fitted picture's RGB bytes (h · P, w · P, 3)."""
     import numpy as np
     import torch
 
     size = config.patch_size
-    array = np.frombuffer(pixels, np.uint8).reshape(h * size, w * size, 3)
-    values = torch.from_numpy(array.copy()).to(torch.float32) / 255  # (H, W, 3)
-    values = (values - torch.tensor(config.image_mean)) / torch.tensor(config.image_std)
-    values = values.reshape(h, size, w, size, 3).permute(0, 2, 4, 1, 3)  # (h, w, 3, P, P)
-    return values.reshape(h * w, 3, size, size)
+    array = np.frombuffer(pixels, np.uint8).reshape(h, size, w, size, 3).transpose(0, 2, 4, 1, 3)  # (h, w, 3, P, P)
+    return torch.from_numpy(np.ascontiguousarray(array)).view(h * w, 3, size, size)
+
+
+def normalised(patches: torch.Tensor, config: ImageProcessorConfig) -> torch.Tensor:
+    """Patches (L, 3, P, P) uint8 → float32 on the same device, (value / 255 - mean) / std."""
+    import torch
+
+    mean, std = (torch.tensor(x, device=patches.device).view(3, 1, 1) for x in (config.image_mean, config.image_std))
+    return (patches.to(torch.float32) / 255 - mean) / std
 
 
 def _is_count(value: object) -> bool:

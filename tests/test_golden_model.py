@@ -118,7 +118,7 @@ def features(model: Model, golden: Golden) -> Tensor:
 
 
 def merged(model: Model, golden: Golden) -> Tensor:
-    return torch.cat(model.vision_tower(golden["vision.pixel_values_f16"].float(), golden["vision.grid_hws"]))
+    return model.vision_tower(golden["vision.pixel_values_f16"].float(), golden["vision.grid_hws"])
 
 
 def grids(golden: Golden) -> list[tuple[int, int]]:
@@ -131,7 +131,7 @@ def patch_embed(model: Model, golden: Golden) -> Tensor:
 
 def image0_angles(model: Model, golden: Golden) -> Tensor:
     head_dim = model.config.vision_config.head_dim
-    return rotary_angles(grids(golden)[0], head_dim, torch.device("cpu"))
+    return rotary_angles(grids(golden)[:1], head_dim, torch.device("cpu"))
 
 
 def moe(model: Model) -> MoE:

@@ -274,7 +274,7 @@ def test_passes_change_nothing(grids: list[tuple[int, int]], limit: int) -> None
     pixels, hws = random_pixels(grids)
     whole = MODEL.image_features(pixels, hws)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vision, "PATCHES_PER_PASS", limit)
+        patch.setitem(vision.PATCHES_PER_PASS, "cpu", limit)
         assert_close(MODEL.image_features(pixels, hws), whole, 2e-5)
         passes = list(vision._passes(pixels, grids))
     assert [grid for _, some in passes for grid in some] == grids
@@ -284,8 +284,10 @@ def test_passes_change_nothing(grids: list[tuple[int, int]], limit: int) -> None
 
 
 def test_blocks_of_patches_are_merged_in_raster_order() -> None:
-    x = torch.arange(2 * 4)[:, None]
-    assert vision.merge_patches(x, (2, 4), (2, 2)).squeeze(-1).tolist() == [[0, 1, 4, 5], [2, 3, 6, 7]]
+    """Each picture's by themselves."""
+    x = torch.arange(2 * 4 + 4 * 2)[:, None]
+    merged = vision.merge_patches(x, [(2, 4), (4, 2)], (2, 2)).squeeze(-1)
+    assert merged.tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]
 
 
 # --- mixture of experts ----------------------------------------------------------------------------------------

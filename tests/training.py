@@ -8,9 +8,11 @@ import torch
 
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
+from kimi_vl.patches import ImageProcessorConfig
+from kimi_vl.train.image_text import ImageTextLearner, TextSize
 from kimi_vl.train.learner import Learner
 from kimi_vl.train.packing import Sample
-from tests.conftest import SMALL_CONFIG, random_pixels
+from tests.conftest import SMALL_CONFIG
 
 PLACEHOLDER = SMALL_CONFIG.media_placeholder_token_id
 NO_PICTURES = torch.empty(0, 2, dtype=torch.int64)
@@ -39,18 +41,34 @@ def words(count: int, seed: int, answers: int) -> Sample:
     return Sample(ids, torch.arange(count) >= count - answers, None, NO_PICTURES)
 
 
-def with_picture(
-    seed: int, grid: tuple[int, int] = (2, 4), written: str | None = None, named: str | None = None
-) -> Sample:
-    pixels, hws = random_pixels([grid], seed)
+def with_picture(seed: int, grid: tuple[int, int] = (2, 4), written: str | None = None) -> Sample:
+    h, w = grid
     text = words(6, seed, 3)
-    run = torch.full((grid[0] * grid[1] // 4,), PLACEHOLDER)
+    run = torch.full((h * w // 4,), PLACEHOLDER)
     ids, mask = torch.cat((run, text.input_ids)), torch.cat((run < 0, text.answer_mask))
-    return Sample(ids, mask, pixels, hws, written, named)
+    return Sample(ids, mask, noise(seed, h * w), torch.tensor([grid]), written)
 
 
-NAMEABLE = {"cat": [1, 2], "black cat": [3, 1, 2], "tulip": [4]}
+def captioned(seed: int, grid: tuple[int, int], caption: list[int], written: str | None = None) -> Sample:
+    """A picture of noise and its caption."""
+    ids = torch.tensor(caption)
+    return Sample(
+        ids, torch.ones(len(ids), dtype=torch.bool), noise(seed, grid[0] * grid[1]), torch.tensor([grid]), written
+    )
 
 
-def pupil_of(model: Model, *, text: float = 0.0, reading: float = 0.0, naming: float = 0.0) -> Learner:
-    return Learner(model, NAMEABLE, text_weight=text, reading_weight=reading, naming_weight=naming)
+def noise(seed: int, patches: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (patches, 3, 14, 14), dtype=torch.uint8, generator=generator)
+
+
+IMAGES = ImageProcessorConfig()
+
+
+def pupil_of(model: Model, *, reading: float = 0.0) -> Learner:
+    return Learner(model, IMAGES, reading=reading)
+
+
+def image_text_pupil_of(model: Model, *, reading: float = 1.0) -> ImageTextLearner:
+    size = TextSize(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    return ImageTextLearner(model, size, IMAGES, reading=reading)

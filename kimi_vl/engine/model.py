@@ -77,7 +77,7 @@ class EngineModel:
     def _image_features(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:
         tower = self.tower
         x = tower.patch_embed(pixel_values, [grid])
-        angles = rotary_angles(grid, tower.encoder.head_dim, x.device)
+        angles = rotary_angles([grid], tower.encoder.head_dim, x.device)
         for block in tower.encoder.blocks:
             assert isinstance(block, MoonVitEncoderLayer)
             qkv = block.wqkv(block.norm0(x)).unflatten(-1, (3, block.num_heads, block.head_dim))
@@ -87,7 +87,7 @@ class EngineModel:
             fall = cast(QuantizedLinear, block.mlp.fc1).opened()
             for some in x.split(PATCHES_AT_ONCE):
                 some += fall(rise(block.norm1(some)))
-        merged = merge_patches(tower.encoder.final_layernorm(x), grid, tower.merge_kernel_size)
+        merged = merge_patches(tower.encoder.final_layernorm(x), [grid], tower.merge_kernel_size)
         return self.projector(merged)
 
     @torch.inference_mode()

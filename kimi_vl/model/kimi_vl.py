@@ -51,7 +51,8 @@ class KimiVLForConditionalGeneration(nn.Module):
     def image_features(self, pixel_values: Tensor, image_grid_hws: Tensor) -> Tensor:
         """[L, 3, patch, patch] and [N, 2] → [image tokens, D], pictures end to end."""
         merged = self.vision_tower(pixel_values.to(self.dtype), image_grid_hws)
-        return self.multi_modal_projector(torch.cat(merged))
+        features: Tensor = self.multi_modal_projector(merged)
+        return features
 
     def embed(self, input_ids: Tensor, features: Tensor | None = None) -> Tensor:
         """Embeds ids [T] and puts features [image tokens, D] at the placeholders, in order: [T, D].

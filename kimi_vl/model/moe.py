@@ -96,7 +96,7 @@ class MoE(nn.Module):
         """Each expert sees its tokens in one matrix product: places are sorted by expert, then put back."""
         k = routing.topk_idx.shape[1]
         order = routing.topk_idx.flatten().argsort(stable=True)  # places [T * k], expert by expert
-        parts = x[order // k].split(routing.load.tolist())
+        parts = x.index_select(0, order // k).split(routing.load.tolist())
         outs = [expert(part) for expert, part in zip(self.experts, parts, strict=True) if len(part)]
-        places = torch.cat(outs)[order.argsort()].unflatten(0, (-1, k))  # [T, k, D]
+        places = torch.cat(outs).index_select(0, order.argsort()).unflatten(0, (-1, k))  # [T, k, D]
         return (places.float() * routing.topk_weight.unsqueeze(-1)).sum(1).to(x.dtype)

@@ -6,11 +6,13 @@ Segments never see each other and nothing is padded, so memory grows linearly wi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 
 
 def segment_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *, scale: float, causal: bool) -> Tensor:
@@ -32,6 +34,13 @@ def segment_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *
         # The CPU kernel's backward pass is several times slower in bfloat16 than in float32.
         q, k, v = q.float(), k.float(), v.float()
     assert sum(lengths) == q.shape[0], f"segments cover {sum(lengths)} of {q.shape[0]} tokens"
+    if q.device.type == "cuda" and dtype != torch.float32:
+        # One kernel for all segments, which torch has for GPUs only.
+        ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32).to(q.device, non_blocking=True)
+        window, longest = (-1, 0 if causal else -1), max(lengths)
+        attended = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scale, window_size=window)
+        assert isinstance(attended, Tensor)
+        return attended[..., :v_dim]
     segments = list(zip(*(x.split(list(lengths)) for x in (q, k, v)), strict=True))
     of_length: dict[int, list[int]] = {}
     for index, length in enumerate(lengths):

@@ -4,7 +4,7 @@
       → patch_embed     linear map of each patch + position table resampled to the picture's grid   [L, D]
       → encoder.blocks  pre-norm attention within each picture (2-D rotary) and GELU MLP            [L, D]
       → encoder.final_layernorm
-      → merge_patches   2x2 neighbours side by side, per picture                                    [h*w/4, 4, D]
+      → merge_patches   2x2 neighbours side by side, per picture                                    [L/4, 4, D]
 
 L patches of all pictures end to end, D hidden_size, H heads. Each picture's patches are in raster order.
 Knows nothing of files, text or the decoder. Source: Kimi-VL report (arXiv 2504.07491), section 2.1.
@@ -13,6 +13,7 @@ Knows nothing of files, text or the decoder. Source: Kimi-VL report (arXiv 2504.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -26,31 +27,49 @@ Grid = tuple[int, int]  # rows, columns of a picture, in patches
 
 # Pictures share a pass through the tower until they fill this many patches: small ones keep the matrix
 # products busy together, while large ones go alone, so that their activations are never held at once.
-PATCHES_PER_PASS = 4096
+PATCHES_PER_PASS = {"cpu": 4096, "cuda": 262144}
 
 
-def rotary_angles(grid: Grid, head_dim: int, device: torch.device) -> Tensor:
+@lru_cache(maxsize=1024)
+def _places(grid: Grid) -> Tensor:
+    """Row and column of each patch of a picture, in raster order: [h*w, 2] int64."""
+    h, w = grid
+    return torch.cartesian_prod(torch.arange(h), torch.arange(w))
+
+
+def rotary_angles(grids: Sequence[Grid], head_dim: int, device: torch.device) -> Tensor:
     """Angles of 2-D rotary embedding: x·f0, y·f0, x·f1, y·f1, … with f_i = 10000^(-4i/head_dim).
 
-    Returns: [h*w, head_dim / 2] float32 in raster order.
+    Returns: [L, head_dim / 2] float32, each picture in raster order.
     """
-    h, w = grid
     steps = torch.arange(0, head_dim, 4, dtype=torch.float32, device=device)
     freqs = 1.0 / (10000.0 ** (steps / head_dim))  # [head_dim / 4]
-    y, x = torch.meshgrid(
-        torch.arange(h, dtype=torch.float32, device=device),
-        torch.arange(w, dtype=torch.float32, device=device),
-        indexing="ij",
-    )
-    column_and_row = torch.stack((x.flatten(), y.flatten()), dim=-1)  # [h*w, 2]
+    column_and_row = torch.cat([_places(grid) for grid in grids]).flip(1).to(device).float()  # [L, 2]
     return (freqs[None, :, None] * column_and_row[:, None, :]).flatten(1)
 
 
-def merge_patches(x: Tensor, grid: Grid, kernel: tuple[int, int]) -> Tensor:
-    """[h*w, D] of one picture → [h*w / (kh*kw), kh*kw, D], blocks and their patches in raster order."""
+@lru_cache(maxsize=1024)
+def _merging(grid: Grid, kernel: tuple[int, int]) -> Tensor:
+    """Which patch comes where, so that those of a block lie together: [h*w] int64."""
     (h, w), (kh, kw) = grid, kernel
-    blocks = x.view(h // kh, kh, w // kw, kw, x.shape[-1]).permute(0, 2, 1, 3, 4)
-    return blocks.reshape(h * w // (kh * kw), kh * kw, x.shape[-1])
+    return torch.arange(h * w).view(h // kh, kh, w // kw, kw).transpose(1, 2).flatten()
+
+
+def merge_patches(x: Tensor, grids: Sequence[Grid], kernel: tuple[int, int]) -> Tensor:
+    """[L, D] → [L / (kh*kw), kh*kw, D]: each picture's blocks, and the patches of each, in raster order."""
+    kh, kw = kernel
+    counts = torch.tensor([h * w for h, w in grids])
+    order = torch.cat([_merging(grid, kernel) for grid in grids])
+    order += (counts.cumsum(0) - counts).repeat_interleave(counts, output_size=len(order))
+    return x.index_select(0, order.to(x.device)).unflatten(0, (-1, kh * kw))
+
+
+@lru_cache(maxsize=1024)
+def _taps(old: int, new: int) -> tuple[Tensor, Tensor]:
+    """Bicubic resampling of ``old`` places to ``new``: the four that each takes [new, 4], and how much of each."""
+    weights = F.interpolate(torch.eye(old)[None, None], size=(new, old), mode="bicubic")[0, 0]  # [new, old]
+    at = weights.abs().topk(min(4, old)).indices
+    return at, weights.gather(1, at)
 
 
 class Learnable2DInterpPosEmb(nn.Module):
@@ -61,15 +80,25 @@ class Learnable2DInterpPosEmb(nn.Module):
         self.weight = nn.Parameter(torch.empty(height, width, dim))
 
     def forward(self, grids: Sequence[Grid]) -> Tensor:
-        """Returns: [L, D], the pictures' embeddings end to end."""
-        resampled = {grid: self.resample(grid) for grid in set(grids)}
-        return torch.cat([resampled[grid] for grid in grids])
+        """Returns: [L, D], the pictures' embeddings end to end. Equal grids are resampled once."""
+        distinct = list(dict.fromkeys(grids))
+        resampled = self.resample(distinct)
+        if len(distinct) == len(grids):
+            return resampled
+        counts = [h * w for h, w in distinct]
+        rows = dict(zip(distinct, torch.arange(sum(counts)).split(counts), strict=True))
+        return resampled.index_select(0, torch.cat([rows[grid] for grid in grids]).to(self.weight.device))
 
-    def resample(self, grid: Grid) -> Tensor:
-        if grid == tuple(self.weight.shape[:2]):
-            return self.weight.flatten(0, 1)
-        table = self.weight.permute(2, 0, 1).unsqueeze(0)  # [1, D, height, width]
-        return F.interpolate(table, size=grid, mode="bicubic").squeeze(0).permute(1, 2, 0).flatten(0, 1)
+    def resample(self, grids: Sequence[Grid]) -> Tensor:
+        """[L, D]: every patch takes sixteen places of the table, four rows by four columns."""
+        height, width, dim = self.weight.shape
+        places, shares = [], []
+        for h, w in grids:
+            (rows, of_rows), (columns, of_columns) = _taps(height, h), _taps(width, w)
+            places.append((rows[:, None, :, None] * width + columns[None, :, None, :]).view(h * w, -1))
+            shares.append((of_rows[:, None, :, None] * of_columns[None, :, None, :]).view(h * w, -1))
+        at, share = torch.cat(places).to(self.weight.device), torch.cat(shares).to(self.weight)
+        return F.embedding_bag(at, self.weight.view(-1, dim), mode="sum", per_sample_weights=share)
 
 
 class MoonVisionPatchEmbed(nn.Module):
@@ -125,8 +154,7 @@ class MoonVitEncoder(nn.Module):
         self.final_layernorm = nn.LayerNorm(config.hidden_size)
 
     def forward(self, x: Tensor, grids: Sequence[Grid]) -> Tensor:
-        angles_of = {grid: rotary_angles(grid, self.head_dim, x.device) for grid in set(grids)}
-        angles = torch.cat([angles_of[grid] for grid in grids])  # [L, head_dim / 2]
+        angles = rotary_angles(grids, self.head_dim, x.device)
         lengths = [h * w for h, w in grids]
         for block in self.blocks:
             x = block(x, angles, lengths)
@@ -142,29 +170,24 @@ class MoonViT(nn.Module):
         self.patch_embed = MoonVisionPatchEmbed(config)
         self.encoder = MoonVitEncoder(config)
 
-    def forward(self, pixel_values: Tensor, image_grid_hws: Tensor) -> list[Tensor]:
+    def forward(self, pixel_values: Tensor, image_grid_hws: Tensor) -> Tensor:
         """Encodes pictures, each seen by itself.
 
         Args:
             pixel_values: [L, 3, patch, patch] in the weights' dtype, pictures end to end, each in raster order.
             image_grid_hws: [N, 2] integers, rows and columns of each picture in patches.
 
-        Returns: one [h*w / (kh*kw), kh*kw, D] per picture.
+        Returns: [L / (kh*kw), kh*kw, D], pictures end to end.
         Raises: ``ValueError`` if the grids do not fit the patches or cannot be merged.
         """
         grids = self.check_grids(pixel_values, image_grid_hws)
-        merged: list[Tensor] = []
-        for patches, some in _passes(pixel_values, grids):
-            merged += self.encode(patches, some)
-        return merged
+        merged = [self.encode(patches, some) for patches, some in _passes(pixel_values, grids)]
+        return torch.cat(merged) if len(merged) > 1 else merged[0]
 
-    def encode(self, pixel_values: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
+    def encode(self, pixel_values: Tensor, grids: Sequence[Grid]) -> Tensor:
         """One pass. Only what it returns outlives it, so that the next pass finds the memory free."""
         x = self.encoder(self.patch_embed(pixel_values, grids), grids)
-        pictures = x.split([h * w for h, w in grids])
-        return [
-            merge_patches(picture, grid, self.merge_kernel_size) for picture, grid in zip(pictures, grids, strict=True)
-        ]
+        return merge_patches(x, grids, self.merge_kernel_size)
 
     def check_grids(self, pixel_values: Tensor, image_grid_hws: Tensor) -> list[Grid]:
         grids = [(int(h), int(w)) for h, w in image_grid_hws.tolist()]
@@ -180,10 +203,11 @@ class MoonViT(nn.Module):
 
 def _passes(pixel_values: Tensor, grids: Sequence[Grid]) -> Iterator[tuple[Tensor, list[Grid]]]:
     """Cuts the pictures, in order, into passes of at most ``PATCHES_PER_PASS`` patches or one picture."""
+    most = PATCHES_PER_PASS[pixel_values.device.type]
     some: list[Grid] = []
     start = size = 0
     for h, w in grids:
-        if some and size + h * w > PATCHES_PER_PASS:
+        if some and size + h * w > most:
             yield pixel_values[start : start + size], some
             start, some, size = start + size, [], 0
         some.append((h, w))

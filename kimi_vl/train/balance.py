@@ -25,14 +25,18 @@ def sequence_balance_loss(routings: Sequence[Routing], lengths: Sequence[int]) -
     tokens = sum(lengths)
     device = routings[0].scores.device
     counts = torch.tensor(list(lengths), device=device)
-    of_sequence = torch.arange(len(lengths), device=device).repeat_interleave(counts)
-    mean = F.one_hot(of_sequence, len(lengths)).T.float() / counts[:, None]  # [sequences, T]
+    of_sequence = torch.arange(len(lengths)).repeat_interleave(torch.tensor(list(lengths))).to(device)
+
+    def mean(x: Tensor) -> Tensor:
+        """[T, E] → [sequences, E]."""
+        return x.new_zeros(len(lengths), x.shape[1]).index_add(0, of_sequence, x) / counts[:, None]
+
     losses = []
     for routing in routings:
         experts = routing.scores.shape[1]
         chosen = F.one_hot(routing.topk_idx, experts).sum(1).float()  # [T, E]
-        share = (mean @ chosen) * experts / routing.topk_idx.shape[1]
-        probability = mean @ (routing.scores / (routing.scores.sum(-1, keepdim=True) + 1e-20))
+        share = mean(chosen) * experts / routing.topk_idx.shape[1]
+        probability = mean(routing.scores / (routing.scores.sum(-1, keepdim=True) + 1e-20))
         losses.append((share * probability).sum(-1).mean())
     assert routings[0].scores.shape[0] == tokens
     return torch.stack(losses).mean()
@@ -51,7 +55,7 @@ def moe_layers(model: KimiVLForConditionalGeneration) -> list[MoE]:
     return [mlp for mlp in layers if isinstance(mlp, MoE)]
 
 
-def busiest_share(routings: Sequence[Routing]) -> float:
+def busiest_share(routings: Sequence[Routing]) -> Tensor:
     """The largest load of any expert over the mean load, worst layer: 1 when even."""
     loads = torch.stack([routing.load for routing in routings]).float()
-    return float((loads.max(1).values / loads.mean(1)).max())
+    return (loads.max(1).values / loads.mean(1)).max()

@@ -1,7 +1,7 @@
 """A deterministic mixture of endless sources: sample i of a run is the same whenever and wherever it is asked for.
 
-In: sources, each a function from (seed, index) to a sample. Out: packed batches, by number. A run resumes by
-asking for the next number; there is no cursor to lose.
+In: sources, each a function from (seed, index) to a sample. Out: packed batches, step by step. A run resumes by
+asking for the next step; there is no cursor to lose.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from kimi_vl.train import parallel
 from kimi_vl.train.packing import Batch, Sample, pack
 
+# Batches that are kept to be seen again, where drawing is slower than learning.
+_ROUND = 100
+
 
 @dataclass(frozen=True)
 class Source:
@@ -29,10 +32,12 @@ class Source:
 class Mixture(Dataset[Batch]):
     """Batch ``n`` holds samples ``n * batch_size`` and following, each from a source drawn by its own number."""
 
-    def __init__(self, sources: Sequence[Source], *, seed: int, batch_size: int) -> None:
+    def __init__(self, sources: Sequence[Source], *, seed: int, batch_size: int, passes: int = 1) -> None:
         if not sources or min(source.weight for source in sources) <= 0:
             raise ValueError("a mixture needs sources, each with a weight above zero")
-        self.sources, self.seed, self.batch_size = list(sources), seed, batch_size
+        if passes < 1:
+            raise ValueError(f"passes must be at least 1, not {passes}")
+        self.sources, self.seed, self.batch_size, self.passes = list(sources), seed, batch_size, passes
         self.rank, self.world_size = parallel.rank(), parallel.world_size()
 
     def sample(self, index: int) -> Sample:
@@ -45,17 +50,35 @@ class Mixture(Dataset[Batch]):
         first = number * self.batch_size
         return pack([self.sample(i) for i in range(first + self.rank, first + self.batch_size, self.world_size)])
 
+    def number_of(self, step: int) -> int:
+        """What a step sees. With several passes, ``_ROUND`` batches come that often, each time in a new order."""
+        if self.passes == 1:
+            return step
+        round_, within = divmod(step, _ROUND * self.passes)
+        pass_, place = divmod(within, _ROUND)
+        order = Random(f"{self.seed}/pass/{round_}/{pass_}").sample(range(_ROUND), _ROUND) if pass_ else range(_ROUND)
+        return round_ * _ROUND + order[place]
+
     def batches(self, start: int, stop: int, *, workers: int) -> Iterator[Batch]:
-        """Batches ``start`` to ``stop``, drawn ahead in ``workers`` processes."""
-        loader = DataLoader(
-            self,
-            batch_size=None,
-            sampler=range(start, stop),
-            num_workers=workers,
-            prefetch_factor=8 if workers else None,
-            worker_init_fn=_one_thread,
+        """The batches of steps ``start`` to ``stop``, each drawn once, ahead, in ``workers`` processes."""
+        numbers = [self.number_of(step) for step in range(start, stop)]
+        last = {number: place for place, number in enumerate(numbers)}
+        drawn = iter(
+            DataLoader(
+                self,
+                batch_size=None,
+                sampler=list(dict.fromkeys(numbers)),
+                num_workers=workers,
+                prefetch_factor=8 if workers else None,
+                worker_init_fn=_one_thread,
+            )
         )
-        return iter(loader)
+        kept: dict[int, Batch] = {}
+        for place, number in enumerate(numbers):
+            batch = kept.pop(number) if number in kept else next(drawn)
+            if last[number] > place:
+                kept[number] = batch
+            yield batch
 
 
 def _one_thread(_: int) -> None:

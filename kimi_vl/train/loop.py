@@ -14,7 +14,7 @@ from pathlib import Path
 from kimi_vl.train import parallel
 from kimi_vl.train.balance import update_correction_bias
 from kimi_vl.train.data import Mixture
-from kimi_vl.train.learner import Learner
+from kimi_vl.train.learned import Pupil
 from kimi_vl.train.optim import MuonAdamW, warmup_stable_decay
 from kimi_vl.train.state import load_state, save_state
 
@@ -29,10 +29,11 @@ class Schedule:
     decay: float = 0.3
     balance_rate: float = 1e-3
     save_every: int = 200
+    log_every: int = 1
 
 
 def train(
-    learner: Learner,
+    learner: Pupil,
     data: Mixture,
     schedule: Schedule,
     folder: Path,
@@ -54,12 +55,12 @@ def train(
     if not parallel.rank():
         # Steps after the last save are done again, and would be told twice.
         told = log_path.read_text().splitlines(keepends=True) if log_path.exists() else []
-        log_path.write_text("".join(told[:start]))
+        log_path.write_text("".join(line for line in told if json.loads(line)["step"] <= start))
     learner.train()
     began = time.monotonic()
     with log_path.open("a") as log:
         for step, batch in enumerate(data.batches(start, schedule.steps, workers=workers), start):
-            learned = learner(batch)
+            learned = learner(batch.to(learner.model.device))
             if learned.loss.requires_grad:
                 learned.loss.backward()
             parallel.average_gradients(optimizer.parameters.values())
@@ -71,8 +72,10 @@ def train(
                 update_correction_bias(learner.model, learned.routings, schedule.balance_rate)
             if parallel.rank():
                 continue
-            seconds = time.monotonic() - began
-            line = {"step": step + 1, "lr": lr, "grad_norm": norm, "seconds": seconds, **learned.figures}
-            print(json.dumps(line), file=log, flush=True)
-            if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
+            last = step + 1 == schedule.steps
+            if (step + 1) % schedule.log_every == 0 or last:
+                figures = {name: float(value) for name, value in learned.figures.items()}
+                line = {"step": step + 1, "lr": lr, "grad_norm": norm, "seconds": time.monotonic() - began, **figures}
+                print(json.dumps(line), file=log, flush=True)
+            if (step + 1) % schedule.save_every == 0 or last:
                 save_state(state, learner, optimizer, step + 1)

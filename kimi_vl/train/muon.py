@@ -39,24 +39,34 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step; a parameter without a gradient stays."""
-        moving = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        matrices: list[tuple[Tensor, dict[str, Any]]] = []
+        matrices: list[Tensor] = []
         directions: list[Tensor] = []
-        for parameter, group in moving:
-            state = self.state[parameter]
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(parameter)
-            buffer = state["momentum_buffer"]
-            buffer.mul_(group["momentum"]).add_(parameter.grad)
-            directions += parameter.grad.add(buffer, alpha=group["momentum"]).chunk(group["parts"])
-            matrices += [(matrix, group) for matrix in parameter.chunk(group["parts"])]
-        for (matrix, group), orthogonal in zip(matrices, _shared_out(directions), strict=True):
-            matrix.mul_(1 - group["lr"] * group["weight_decay"])
-            matrix.add_(orthogonal, alpha=-group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+        keeps: list[float] = []
+        rates: list[float] = []
+        for group in self.param_groups:
+            moving = [p for p in group["params"] if p.grad is not None]
+            if not moving:
+                continue
+            grads = [p.grad for p in moving]
+            for parameter in moving:
+                if "momentum_buffer" not in self.state[parameter]:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            buffers = [self.state[parameter]["momentum_buffer"] for parameter in moving]
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_add_(buffers, grads)
+            ahead = torch._foreach_add(grads, buffers, alpha=group["momentum"])
+            directions += [part for direction in ahead for part in direction.chunk(group["parts"])]
+            parts = [part for p in moving for part in p.chunk(group["parts"])]
+            matrices += parts
+            keeps += [1 - group["lr"] * group["weight_decay"]] * len(parts)
+            rates += [-group["lr"] * 0.2 * math.sqrt(max(part.shape)) for part in parts]
+        if matrices:
+            torch._foreach_mul_(matrices, keeps)
+            torch._foreach_add_(matrices, torch._foreach_mul(_shared_out(directions), rates))
 
 
 def _shared_out(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """All of them made orthogonal, each by one of the processes."""
+    """All of them made orthogonal, each by one of the processes: float32."""
     loads = [0] * parallel.world_size()
     mine: dict[torch.Size, list[int]] = {}
     costliest_first = sorted(range(len(matrices)), key=lambda i: (-_cost(matrices[i]), i))
@@ -65,14 +75,14 @@ def _shared_out(matrices: Sequence[Tensor]) -> list[Tensor]:
         loads[owner] += _cost(matrices[i])
         if owner == parallel.rank():
             mine.setdefault(matrices[i].shape, []).append(i)
-    results = [torch.zeros_like(matrix) for matrix in matrices]
+    made: dict[int, Tensor] = {}
     for places in mine.values():
-        for i, orthogonal in zip(places, newton_schulz(torch.stack([matrices[i] for i in places])), strict=True):
-            results[i].copy_(orthogonal)
-    if not results or parallel.world_size() == 1:
-        return results
-    together = parallel.total(torch.cat([result.flatten() for result in results]))
-    pieces = together.split([matrix.numel() for matrix in matrices])
+        orthogonal = newton_schulz(torch.stack([matrices[i] for i in places])).to(matrices[0].dtype)
+        made |= dict(zip(places, orthogonal.unbind(), strict=True))
+    if parallel.world_size() == 1:
+        return [made[i] for i in range(len(matrices))]
+    flat = [made[i].flatten() if i in made else matrix.new_zeros(matrix.numel()) for i, matrix in enumerate(matrices)]
+    pieces = parallel.total(torch.cat(flat)).split([matrix.numel() for matrix in matrices])
     return [piece.view_as(matrix) for piece, matrix in zip(pieces, matrices, strict=True)]
 
 

@@ -16,7 +16,7 @@ from kimi_vl.train.muon import Muon
 # What is no matrix of a block although it has two dimensions.
 _ADAMW_ENDINGS = (
     "embed_tokens.weight",
-    "lm_head.weight",
+    "head.weight",
     "reader.proj.weight",
 )
 # Queries, keys and values lie one above the other in it.
@@ -58,23 +58,23 @@ class MuonAdamW:
         Returns the gradients' norm before clipping. Where that is not finite nothing moves. A parameter without a
         gradient (an expert that nobody chose) stays as it is.
         """
-        grads = {name: p.grad.float() for name, p in self.parameters.items() if p.grad is not None}
-        norm = torch.nn.utils.get_total_norm(grads.values())
-        if not norm.isfinite():
-            for parameter in self.parameters.values():
-                parameter.grad = None
+        learned = [name for name, p in self.parameters.items() if p.grad is not None]
+        grads = [p.grad.float() for p in self.parameters.values() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        if not norm.isfinite() or not grads:
             return float(norm)
-        shrink = min(1.0, max_norm / (float(norm) + 1e-6))
-        for name, master in self.masters.items():
-            grad = grads.get(name)
-            master.grad = None if grad is None else grad * shrink
+        torch._foreach_mul_(grads, min(1.0, max_norm / (float(norm) + 1e-6)))
+        for name, grad in zip(learned, grads, strict=True):
+            self.masters[name].grad = grad
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
-        for name, master in self.masters.items():
-            self.parameters[name].copy_(master)
-            self.parameters[name].grad = master.grad = None
+        torch._foreach_copy_(list(self.parameters.values()), list(self.masters.values()))
+        for master in self.masters.values():
+            master.grad = None
         return float(norm)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -1,12 +1,12 @@
 """Samples → one packed row: tokens end to end without padding, next-token targets, all pictures in order.
 
-In: samples as the processor makes them. Out: :class:`Batch`. Knows nothing of where samples come from.
+In: samples as the data makes them. Out: :class:`Batch`. Knows nothing of where samples come from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,47 +16,74 @@ IGNORE = -100  # the official config's ignore_index
 
 @dataclass(frozen=True)
 class Sample:
-    """One conversation or text, and what may be known of its only picture beside that.
+    """One conversation or text with its pictures; or, for the tower alone, one picture with its caption as the text.
 
-    ``written`` is what stands on it, where that is one line of text; ``named`` what it shows, where that is one thing.
+    ``written`` is what stands on its only picture, where that is one line of text.
     """
 
     input_ids: Tensor  # [tokens] int64
     answer_mask: Tensor  # [tokens] bool, what the loss may see
-    pixel_values: Tensor | None  # [L, 3, patch, patch]
+    pixels: Tensor | None  # [L, 3, patch, patch] uint8
     image_grid_hws: Tensor  # [N, 2]
     written: str | None = None
-    named: str | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
     input_ids: Tensor  # [T]
+    positions: Tensor  # [T], each token's place in its own sample
     targets: Tensor  # [T], the next token of the same sample where the loss sees it, else IGNORE
+    seen: Tensor  # [n], where targets are that the loss sees
+    weights: Tensor  # [n] float32, what each of these counts: 1 / √m in a sample of m
     lengths: list[int]  # tokens of each sample
-    pixel_values: Tensor | None  # [L, 3, patch, patch]
+    pixels: Tensor | None  # [L, 3, patch, patch] uint8
     image_grid_hws: Tensor  # [N, 2]
     written: list[str | None]  # of each picture
-    named: list[str | None]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device; the grids, which only the host reads, stay."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            positions=self.positions.to(device, non_blocking=True),
+            targets=self.targets.to(device, non_blocking=True),
+            seen=self.seen.to(device, non_blocking=True),
+            weights=self.weights.to(device, non_blocking=True),
+            pixels=None if self.pixels is None else self.pixels.to(device, non_blocking=True),
+        )
+
+
+def places_within(lengths: Sequence[int]) -> Tensor:
+    """0, 1, … in each of segments that lie end to end: [sum of lengths] int64."""
+    counts = torch.tensor(list(lengths))
+    return torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
 
 
 def pack(samples: Sequence[Sample]) -> Batch:
-    """Lays samples end to end. No target crosses from one sample into the next."""
-    targets = []
+    """Lays samples end to end. No target crosses from one sample into the next.
+
+    A sample of n targets weighs √n: by tokens alone a page of a hundred would drown the name of one, and by samples
+    alone each letter of the page would count for nothing (InternVL 2.5, arXiv 2412.05271, section 3.3).
+    """
+    targets, weights = [], []
     written: list[str | None] = []
-    named: list[str | None] = []
     for sample in samples:
         following = sample.input_ids.masked_fill(~sample.answer_mask, IGNORE)[1:]
         targets.append(torch.cat((following, following.new_full((1,), IGNORE))))
+        count = int((following != IGNORE).sum())
+        weights.append(torch.full((count,), max(1, count) ** -0.5))
         written += [sample.written] * len(sample.image_grid_hws)
-        named += [sample.named] * len(sample.image_grid_hws)
-    pixels = [sample.pixel_values for sample in samples if sample.pixel_values is not None]
+    pixels = [sample.pixels for sample in samples if sample.pixels is not None]
+    lengths = [len(sample.input_ids) for sample in samples]
+    row = torch.cat(targets)
     return Batch(
         input_ids=torch.cat([sample.input_ids for sample in samples]),
-        targets=torch.cat(targets),
-        lengths=[len(sample.input_ids) for sample in samples],
-        pixel_values=torch.cat(pixels) if pixels else None,
+        positions=places_within(lengths),
+        targets=row,
+        seen=(row != IGNORE).nonzero().squeeze(1),
+        weights=torch.cat(weights),
+        lengths=lengths,
+        pixels=torch.cat(pixels) if pixels else None,
         image_grid_hws=torch.cat([sample.image_grid_hws for sample in samples]),
         written=written,
-        named=named,
     )

@@ -8,6 +8,7 @@ Source: Graves et al., Connectionist Temporal Classification (ICML 2006).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -31,24 +32,37 @@ class ReadingHead(nn.Module):
         nn.init.normal_(self.proj.weight, std=0.02)
         nn.init.zeros_(self.proj.bias)
 
-    def forward(self, merged: Tensor, grid: tuple[int, int]) -> Tensor:
-        """One picture's merged patches [h*w/4, 4, D] → log-probabilities [frames, classes] float32."""
-        (h, w), (kh, kw) = grid, self.merge_kernel_size
-        columns = merged.unflatten(0, (h // kh, w // kw)).unflatten(2, (kh, kw)).mean((0, 2))  # [w/kw, kw, D]
-        guesses = self.proj(columns.flatten(0, 1)).unflatten(-1, (FRAMES_PER_COLUMN, -1))
-        return guesses.flatten(0, 1).float().log_softmax(-1)
+    def forward(self, merged: Tensor, grids: Sequence[Sequence[int]]) -> tuple[Tensor, list[int]]:
+        """Merged patches [tokens, 4, D] of pictures → log-probabilities [frames, classes] float32, frames of each."""
+        kh, kw = self.merge_kernel_size
+        columns, rows, first = [], [], 0
+        for h, w in grids:
+            place = torch.arange(w // kw).repeat(h // kh)
+            columns.append(first + place)
+            rows.append(torch.full((w // kw,), float(h // kh * kh)))
+            first += w // kw
+        column = torch.cat(columns).to(merged.device)
+        patches = merged.unflatten(1, (kh, kw)).sum(1)  # [tokens, kw, D]
+        sums = torch.zeros(first, *patches.shape[1:], dtype=torch.float32, device=merged.device)
+        means = sums.index_add(0, column, patches.float()) / torch.cat(rows).to(merged.device)[:, None, None]
+        guesses = self.proj(means.to(merged.dtype).flatten(0, 1)).unflatten(-1, (FRAMES_PER_COLUMN, -1))
+        return guesses.flatten(0, 1).float().log_softmax(-1), [w * FRAMES_PER_COLUMN for _, w in grids]
 
-    def loss(self, merged: Sequence[Tensor], grids: Sequence[tuple[int, int]], texts: Sequence[str]) -> Tensor:
-        """CTC loss per character, over pictures of single lines and what is written on them: scalar float32."""
-        frames = [self(picture, grid) for picture, grid in zip(merged, grids, strict=True)]
-        counts = torch.tensor([len(f) for f in frames])
+    def loss(self, merged: Tensor, grids: Sequence[Sequence[int]], texts: Sequence[str | None]) -> Tensor:
+        """CTC loss per character over those pictures that are single lines of text: scalar float32."""
+        tokens = [h * w // merged.shape[1] for h, w in grids]
+        lines = [i for i, text in enumerate(texts) if text is not None]
+        firsts = [0, *itertools.accumulate(tokens)]
+        kept = torch.cat([torch.arange(firsts[i], firsts[i + 1]) for i in lines])
+        frames, frame_counts = self(merged.index_select(0, kept.to(merged.device)), [grids[i] for i in lines])
+        counts = torch.tensor(frame_counts)
         # Row by row from one tensor: padding each picture would cost a pass over all of them in the backward.
         place = torch.arange(int(counts.max()))[:, None]
         rows = (counts.cumsum(0) - counts + place).where(place < counts, 0)  # [longest, N]
-        targets = [torch.tensor([_CLASS[c] for c in text if c in _CLASS]) for text in texts]
+        targets = [torch.tensor([_CLASS[c] for c in texts[i] or "" if c in _CLASS]) for i in lines]
         losses = F.ctc_loss(
-            torch.cat(frames)[rows],  # [longest, N, classes]
-            torch.cat(targets),
+            frames[rows.to(frames.device)],  # [longest, N, classes]
+            torch.cat(targets).to(frames.device),
             counts,
             torch.tensor([len(t) for t in targets]),
             blank=BLANK,
@@ -59,6 +73,6 @@ class ReadingHead(nn.Module):
 
     @torch.no_grad()
     def read(self, merged: Tensor, grid: tuple[int, int]) -> str:
-        """The likeliest guess at each place, repeats and blanks taken out."""
-        best = torch.unique_consecutive(self(merged, grid).argmax(-1)).tolist()
+        """The likeliest guess at each place of one picture, repeats and blanks taken out."""
+        best = torch.unique_consecutive(self(merged, [grid])[0].argmax(-1)).tolist()
         return "".join(ALPHABET[i - 1] for i in best if i != BLANK)

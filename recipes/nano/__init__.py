@@ -1,1 +1,1 @@
-"""nano: the data (and recipe) of an 8M-parameter Kimi-VL that reads lines of text and names emoji."""
+"""nano: the data and the recipe of a Kimi-VL of 17 million parameters that reads, names, counts and points."""

@@ -1,16 +1,29 @@
-"""Drawings with transparency -> one RGB picture: placed, varied, on a background, with a camera's faults.
+"""What there is to draw, split by split -> RGB pictures of it, varied, with a camera's faults; and what lies where.
 
-Knows nothing of names, questions or styles.
+Comes in: albums (raster.py), names of shapes and colours. Goes out: cards and shapes, pictures, `Seen` records.
+Knows nothing of what is asked.
 """
 
+import hashlib
+import json
 import math
+import string
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from recipes.nano.captions import is_countable
+from recipes.nano.facts import Kind, Seen
+from recipes.nano.fonts import Split
+from recipes.nano.packages import DATA
 from recipes.nano.paper import Colour, as_jpeg, background, colour
+from recipes.nano.pictures import HELDOUT_STYLE, TRAINING_STYLES
+from recipes.nano.questions import COLOURS, SHAPES, phrases
+from recipes.nano.raster import CLIPART, album
 
 Placed = tuple[Image.Image, tuple[float, float]]
 """An RGBA drawing and where its middle lies."""
@@ -18,6 +31,19 @@ Placed = tuple[Image.Image, tuple[float, float]]
 WHITE: Colour = (255, 255, 255)
 # Shapes are drawn this much larger and shrunk, for smooth edges.
 _FINE = 3
+# What can be counted or stand beside another thing.
+THING_GROUPS = frozenset(("animals-nature", "food-drink", "objects", "travel-places", "activities"))
+# Names that no one thing has, though their pictures are among the things: states, games, weather, what comes by weight.
+_NO_THINGS = frozenset(
+    phrases("""airplane arrival | airplane departure | bacon | badminton | bowling | bread | broccoli |
+    building construction | butter | camping | card index | chart decreasing | chart increasing | cityscape |
+    construction | cooked rice | cooking | cricket game | curry rice | cyclone | dna | field hockey | fire | fog |
+    foggy | garlic | green salad | high voltage | hourglass done | ice | ice hockey | lacrosse | landslide |
+    leafy green | light rail | locked | low battery | mate | milky way | national park | oden | ping pong | popcorn |
+    pouring liquid | sake | salt | shaved ice | soap | softball | spaghetti | sunrise | sunset | sushi |
+    thread | unlocked | wedding | wood | yarn""")
+)
+_LETTERS = frozenset(string.ascii_letters + string.digits + " '-.!?")
 
 
 def vary(random: Random, drawing: Image.Image, side: float) -> Image.Image:
@@ -123,3 +149,185 @@ def _paper(random: Random, avoid: Sequence[Colour]) -> Colour:
         paper = WHITE if low == 255 else colour(random, low, 255)
         if all(sum(abs(a - b) for a, b in zip(paper, other, strict=True)) > 150 for other in avoid):
             return paper
+
+
+@dataclass(frozen=True)
+class Card:
+    """One drawing in an album: where it lies and what it is called."""
+
+    style: str
+    row: int
+    name: str
+    group: str
+    tags: tuple[str, ...] = ()
+    colour = ""
+
+    def drawn(self, random: Random, side: float) -> Image.Image:
+        """A varied copy."""
+        return vary(random, album(self.style).picture(self.row), side)
+
+    @property
+    def called(self) -> str:
+        """The name."""
+        return self.name
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A coloured shape."""
+
+    name: str
+    colour: str
+
+    def drawn(self, random: Random, side: float) -> Image.Image:
+        """A varied copy."""
+        return shape(random, self.name, self.fill(random), side)
+
+    def fill(self, random: Random) -> Colour:
+        """A shade of the colour."""
+        pure = COLOURS[self.colour]
+        shifts = [random.randint(-12, 12) for _ in pure]
+        if len(set(pure)) == 1:
+            # Black, white and gray stay without a tint.
+            shifts = shifts[:1] * 3
+        red, green, blue = (min(255, max(0, c + shift)) for c, shift in zip(pure, shifts, strict=True))
+        return red, green, blue
+
+    @property
+    def called(self) -> str:
+        """The colour and the name."""
+        return f"{self.colour} {self.name}"
+
+
+Thing = Card | Shape
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A part of the picture that one thing is put in: its middle, its size, and its place among the others."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture (RGB), what lies where in it, and a kind of thing that is not there."""
+
+    image: Image.Image
+    seen: tuple[Seen, ...]
+    absent: Kind
+
+
+@cache
+def cells(size: tuple[int, int], columns: int, rows: int) -> list[Cell]:
+    """The picture cut into equal parts, row by row."""
+    width, height = size[0] / columns, size[1] / rows
+    places = [(row, column) for row in range(rows) for column in range(columns)]
+    return [Cell((column + 0.5) * width, (row + 0.5) * height, width, height, row, column) for row, column in places]
+
+
+@cache
+def coarsest(size: tuple[int, int], count: int, largest: int) -> int:
+    """The largest side of squares, up to a limit, of which so many find room in a picture; 0 for none."""
+    fits = (side for side in range(largest, 13, -1) if (size[0] // side) * (size[1] // side) >= count)
+    return next(fits, 0)
+
+
+def laid(
+    random: Random,
+    things: Sequence[Thing],
+    places: Sequence[Cell],
+    size: tuple[int, int],
+    *,
+    share: tuple[float, float],
+    largest: float = math.inf,
+) -> tuple[Image.Image, tuple[Seen, ...]]:
+    """Each thing in its cell, filling a share of it; things of a row stay plainly beside each other."""
+    placed: list[Placed] = []
+    seen: list[Seen] = []
+    for thing, cell in zip(things, places, strict=True):
+        side = random.uniform(*share) * min(cell.width, cell.height, largest)
+        # Off the middle by at most 0.18 of the cell: so what lies in the next row is never level with this one.
+        right, down = (min((room - side) / 2.5, 0.18 * room) for room in (cell.width, cell.height))
+        place = (cell.x + random.uniform(-right, right), cell.y + random.uniform(-down, down))
+        placed.append((thing.drawn(random, side), place))
+        seen.append(Seen(thing.name, thing.colour, cell.row, cell.column, side))
+    avoid = [COLOURS[colour] for colour in {thing.colour: None for thing in things} if colour]
+    return compose(random, placed, size, avoid=avoid), tuple(seen)
+
+
+# What there is to draw ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Deck:
+    """The emoji of a split: all but flags, the flags, and the plain things."""
+
+    cards: tuple[Card, ...]
+    flags: tuple[Card, ...]
+    things: tuple[Card, ...]
+
+
+@cache
+def deck(split: Split) -> Deck:
+    """Nine emoji styles, or the held-out one."""
+    styles = TRAINING_STYLES if split == "train" else (HELDOUT_STYLE,)
+    cards = [card for style in styles for card in _cards(style)]
+    return Deck(
+        cards=tuple(card for card in cards if card.group != "flags"),
+        flags=tuple(card for card in cards if card.group == "flags"),
+        things=tuple(card for card in cards if is_plain(card)),
+    )
+
+
+def is_plain(card: Card) -> bool:
+    """Is it one thing, and none that could be taken for one of our shapes (there is a star among the emoji)?"""
+    if card.group not in THING_GROUPS or card.name in _NO_THINGS:
+        return False
+    return is_countable(card.name) and not set(card.name.split()) & set(SHAPES)
+
+
+@cache
+def drawings(split: Split) -> tuple[Card, ...]:
+    """The clip art of nine tenths of the names, or of the tenth."""
+    # By name and not by file: the library's series are near-copies of each other.
+    return tuple(card for card in _cards(CLIPART) if is_heldout_name(card.name) == (split == "heldout"))
+
+
+def _cards(style: str) -> list[Card]:
+    pages = album(style)
+    rows = json.loads((DATA / "emoji" / f"{style}.json").read_text())
+    tags = [tuple(tag for tag in map(str, row["tags"]) if set(tag) <= _LETTERS) for row in rows]
+    return [Card(style, i, pages.names[i], pages.groups[i], tags[i]) for i in range(len(rows))]
+
+
+def is_heldout_name(name: str) -> bool:
+    """One clip-art name in ten, by a hash that does not change with the library."""
+    return hashlib.sha256(name.encode()).digest()[0] % 10 == 0
+
+
+def apart(first: Card, second: Card) -> bool:
+    """Could nobody call the one by the other's name? "Poodle" has the tag "dog"; "guide dog" the word."""
+    words, others = set(first.name.split()), set(second.name.split())
+    return not (words & (others | set(second.tags)) or others & set(first.tags))
+
+
+def some_cards(random: Random, split: Split, count: int) -> list[Card]:
+    """Different things."""
+    found: list[Card] = []
+    while len(found) < count:
+        card = random.choice(deck(split).things)
+        if all(apart(card, other) for other in found):
+            found.append(card)
+    return found
+
+
+def some_shapes(random: Random, count: int) -> list[Shape]:
+    """Shapes of different names and colours."""
+    names, colours = random.sample(SHAPES, count), random.sample(list(COLOURS), count)
+    return [Shape(name, colour) for name, colour in zip(names, colours, strict=True)]

@@ -1,11 +1,12 @@
-"""Measures nano on what it never saw: lines of a held-out book in held-out fonts, and a held-out emoji style.
+"""Measures nano on what it never saw; recipes.nano.heldout says what that is.
 
-    python -m recipes.nano.evaluate lines [--model FOLDER] [--count 1000]
-    python -m recipes.nano.evaluate emoji [--model FOLDER]
-    python -m recipes.nano.evaluate tesseract [--count 1000]     the same lines, read by Tesseract 5
+    python -m recipes.nano.evaluate lines|screens [--model FOLDER] [--count 1000]     character error rate
+    python -m recipes.nano.evaluate lines|screens --model tesseract                   the same lines, by Tesseract 5
+    python -m recipes.nano.evaluate emoji [--model FOLDER]                            top-1 among 200 names
+    python -m recipes.nano.evaluate pointing|charts|counting|… [--model FOLDER|blind] right answers of each kind
 
-A FOLDER in 4 bits (kimi-vl quantize nano FOLDER) is run by the engine. Prints one JSON object: character error rate
-over all lines (edits / characters), or top-1 among 100 names.
+A FOLDER in 4 bits (kimi-vl quantize nano FOLDER) is run by the engine; "blind" answers without looking. Prints one
+JSON object.
 """
 
 import argparse
@@ -32,10 +33,8 @@ from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.processor import ModelInputs
 from recipes.nano import questions
 from recipes.nano.evaluation import EVAL_NAMES
-from recipes.nano.lines import LineSample, line_sample
+from recipes.nano.heldout import KINDS, READ, Exam, WrittenLine, lines, screen_lines
 from recipes.nano.scenes import heldout_emoji
-
-SEED = 0
 
 
 def edit_distance(a: str, b: str) -> int:
@@ -48,11 +47,7 @@ def edit_distance(a: str, b: str) -> int:
     return row[-1]
 
 
-def heldout_lines(count: int) -> list[LineSample]:
-    return [line_sample(SEED, index, "heldout") for index in range(count)]
-
-
-def character_error_rate(lines: Sequence[LineSample], said: Iterable[str]) -> dict[str, float]:
+def character_error_rate(lines: Sequence[WrittenLine], said: Iterable[str]) -> dict[str, float]:
     """Edits over characters, of all lines together. White space is compared as single blanks."""
     edits = characters = right = 0
     for line, reading in zip(lines, said, strict=True):
@@ -69,7 +64,7 @@ def character_error_rate(lines: Sequence[LineSample], said: Iterable[str]) -> di
     }
 
 
-def tesseract_says(lines: Sequence[LineSample]) -> Iterator[str]:
+def tesseract_says(lines: Sequence[WrittenLine]) -> Iterator[str]:
     """Tesseract told that the picture is one line, which is enlarged threefold: it likes capitals of 30 pixels."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "line.png"
@@ -88,8 +83,9 @@ def open_model(name: str) -> KimiVL | Engine:
     return Engine.from_pretrained(folder) if is_quantized(folder) else KimiVL.from_pretrained(folder, dtype="float32")
 
 
-def asked(image: Image.Image, question: str, processor: KimiVLProcessor) -> ModelInputs:
-    return processor([{"role": "user", "content": [{"type": "image", "image": image}, question]}])
+def asked(pictures: Sequence[Image.Image], question: str, processor: KimiVLProcessor) -> ModelInputs:
+    shown = ({"type": "image", "image": picture} for picture in pictures)
+    return processor([{"role": "user", "content": [*shown, question]}])
 
 
 def says(
@@ -158,10 +154,10 @@ def name_log_likelihood_in_4_bits(
 
 
 def emoji_top1(model: KimiVL | Engine, processor: KimiVLProcessor) -> dict[str, float]:
-    """For each of 100 names, the held-out drawing: is its own name, with the end of turn, the likeliest?"""
+    """For each of 200 names, the held-out drawing: is its own name, with the end of turn, the likeliest?"""
     tokenizer = processor.tokenizer
     names = [[*tokenizer.encode(name), tokenizer.im_end_id] for name in EVAL_NAMES]
-    conversations = [asked(heldout_emoji(name), questions.NAME[0], processor) for name in EVAL_NAMES]
+    conversations = [asked([heldout_emoji(name)], questions.NAME[0], processor) for name in EVAL_NAMES]
     right = 0
     for index, inputs in enumerate(conversations):
         if isinstance(model, KimiVL):
@@ -173,23 +169,45 @@ def emoji_top1(model: KimiVL | Engine, processor: KimiVLProcessor) -> dict[str, 
     return {"names": len(names), "top_1": right / len(names), "said_exactly": said / len(names)}
 
 
+def right_answers(exams: Sequence[Exam], said: Iterable[str]) -> dict[str, float]:
+    """The share of right answers, of all and of each kind, and half the width of its 95 % interval."""
+    marks: dict[str, list[bool]] = {}
+    for exam, answer in zip(exams, said, strict=True):
+        marks.setdefault(exam.kind, []).append(exam.is_right(answer))
+    every = [mark for of_kind in marks.values() for mark in of_kind]
+    share = sum(every) / len(every)
+    of_kinds = {kind: sum(of_kind) / len(of_kind) for kind, of_kind in sorted(marks.items())}
+    return {"right": share, "give_or_take": 1.96 * (share * (1 - share) / len(every)) ** 0.5, **of_kinds}
+
+
+LINES = {"lines": lines, "screens": screen_lines}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["lines", "emoji", "tesseract"])
+    parser.add_argument("what", choices=[*LINES, "emoji", *KINDS])
     parser.add_argument("--model", default="nano")
     parser.add_argument("--count", type=int, default=1000)
     args = parser.parse_args()
+    processor = KimiVLProcessor.from_pretrained("nano")
     if args.what == "emoji":
-        figures = emoji_top1(open_model(args.model), KimiVLProcessor.from_pretrained("nano"))
-    else:
-        lines = heldout_lines(args.count)
-        if args.what == "tesseract":
-            said = tesseract_says(lines)
+        figures = emoji_top1(open_model(args.model), processor)
+    elif args.what in LINES:
+        written = LINES[args.what](args.count)
+        if args.model == "tesseract":
+            said = tesseract_says(written)
         else:
-            processor = KimiVLProcessor.from_pretrained("nano")
-            conversations = (asked(line.image, questions.READ[0], processor) for line in lines)
+            conversations = (asked([line.image], READ, processor) for line in written)
             said = says(open_model(args.model), processor, conversations, max_new_tokens=96)
-        figures = character_error_rate(lines, said)
+        figures = character_error_rate(written, said)
+    else:
+        exams = list(KINDS[args.what](args.count))
+        if args.model == "blind":
+            said = iter([exam.blind for exam in exams])
+        else:
+            conversations = (asked(exam.pictures, exam.question, processor) for exam in exams)
+            said = says(open_model(args.model), processor, conversations, max_new_tokens=64)
+        figures = right_answers(exams, said)
     print(json.dumps({"what": args.what, "model": args.model, **figures}))
 
 

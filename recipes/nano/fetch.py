@@ -1,9 +1,9 @@
-"""Package registries -> `.data/nano/`: fonts, text, emoji and clip art, ready for lines.py and scenes.py.
+"""Package registries -> `.data/nano/`: fonts, text, drawings, tables and screens, ready for the sources.
 
     python -m recipes.nano.fetch            everything; what is there already is kept
     python -m recipes.nano.fetch text fonts only these parts
 
-Needs `npm`, `apt-get` and `dpkg-deb` as they are set up; nothing is installed.
+Needs `npm`, `apt-get` and `dpkg-deb` as they are set up, and `chromium` for the screens; nothing is installed.
 LICENCES.md lists each package.
 """
 
@@ -95,11 +95,35 @@ def fetch_clipart() -> None:
     raster.rasterise_clipart()
 
 
+def fetch_numbers() -> None:
+    """The tables that charts are drawn from."""
+    from recipes.nano.figures import numbers
+
+    numbers.fetch()
+
+
+def fetch_chats() -> None:
+    """Countries and definitions that are asked for in words."""
+    from recipes.nano import chats
+
+    chats.fetch()
+
+
+def fetch_screens() -> None:
+    """Pages, pictured by Chromium in the fonts that are there."""
+    from recipes.nano.screens import capture
+
+    capture.main([])
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "text": fetch_text,
     "fonts": fetch_fonts,
     "emoji": fetch_emoji,
     "clipart": fetch_clipart,
+    "numbers": fetch_numbers,
+    "chats": fetch_chats,
+    "screens": fetch_screens,
 }
 
 

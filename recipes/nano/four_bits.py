@@ -22,7 +22,8 @@ from kimi_vl.engine import int4
 from kimi_vl.engine.backend import backend
 from kimi_vl.processor import ModelInputs
 from recipes.nano import questions
-from recipes.nano.evaluate import asked, heldout_lines
+from recipes.nano.evaluate import asked
+from recipes.nano.heldout import lines as heldout_lines
 
 # parts of names, the more particular first
 KINDS = ("q_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj", "shared_experts", "mlp.experts", "mlp")
@@ -88,7 +89,7 @@ def main() -> None:
     exact = {name: weights.clone() for name, weights in model.model.state_dict().items()}
     lines = []
     for line in heldout_lines(options.count):
-        inputs = asked(line.image, questions.READ[0], processor)
+        inputs = asked([line.image], questions.READ[0], processor)
         answer = torch.tensor([*processor.tokenizer.encode(line.text), processor.tokenizer.im_end_id])
         lines.append(Line(inputs, answer, log_probabilities(model, inputs, answer)))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageFont
+from PIL import Image, ImageFilter, ImageFont, features
 
 from recipes.nano.fonts import Split, faces
 from recipes.nano.paper import as_jpeg, background, paper_and_pen
@@ -22,7 +22,7 @@ WIDEST = 784
 LONGEST = 80
 LOW, HIGH = 28, 56
 # Code faces draw "!=" or "=>" as one sign by contextual alternates, and then the letters are not to be seen.
-FEATURES = ["-calt"]
+FEATURES = ["-calt"] if features.check("raqm") else None
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,13 @@ def rasterise(style: str, drawings: Sequence[Drawing], side: int) -> None:
 def rasterise_emoji() -> None:
     """Each style's concepts, in Unicode's order."""
     for style in (*TRAINING_STYLES, HELDOUT_STYLE):
-        svgs = emoji(style)
-        found = [Drawing(c.name, c.group, svgs[at], c.tags) for at, c in concepts().items() if at in svgs]
-        rasterise(style, found, EMOJI_SIDE)
+        rasterise(style, emoji_drawings(style), EMOJI_SIDE)
+
+
+def emoji_drawings(style: str) -> list[Drawing]:
+    """All of a style, in Unicode's order."""
+    svgs = emoji(style)
+    return [Drawing(c.name, c.group, svgs[at], c.tags) for at, c in concepts().items() if at in svgs]
 
 
 def rasterise_clipart() -> None:

@@ -1,8 +1,9 @@
-"""(seed, index) -> training samples, in the very form in which the model will be asked.
+"""Conversations and captions -> training samples, in the very form in which the model will be asked.
 
-Comes in: pictures with questions and answers, and books. Goes out: `Sample`, ids and patches. One function a source
-of the mixture.
+Comes in: what the sources draw. Goes out: `Sample`, ids and patches of bytes.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
@@ -11,111 +12,111 @@ from random import Random
 import torch
 from PIL import Image
 
+from kimi_vl.chat import Message, PicturePart, TextPart, render
 from kimi_vl.hub import NANO
-from kimi_vl.patches import ImageProcessorConfig, patchify
-from kimi_vl.processor import KimiVLProcessor
+from kimi_vl.patches import ImageProcessorConfig, cut_bytes, fit
 from kimi_vl.tokenizer import Tokenizer
 from kimi_vl.train.packing import Sample
 from recipes.nano import questions
+from recipes.nano.captioned import Captioned
+from recipes.nano.conversation import Conversation, Turn
 from recipes.nano.fonts import Split
 from recipes.nano.lines import LONGEST, line_sample
-from recipes.nano.scenes import SceneSample, every_name
 from recipes.nano.text import book
 
 PICTURES = ImageProcessorConfig()
-LONGEST_TEXT = 96  # tokens
+LONGEST_TEXT = 256  # tokens
 # Letters are learned sooner, and far more cheaply, from short lines.
 SHORT_LINE = 32  # characters
-SHORT_UNTIL = 150_000  # samples of the run
+SHORT_UNTIL = 200_000  # samples of the run
+
+Draw = Callable[[int, int], Sample]
 
 
 @cache
-def processor() -> KimiVLProcessor:
-    return KimiVLProcessor(Tokenizer.from_pretrained(NANO), PICTURES)
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_pretrained(NANO)
 
 
-def line_reading(seed: int, index: int) -> Sample:
-    """A line of text for the tower alone: no question, no answer."""
-    longest = SHORT_LINE if index < SHORT_UNTIL else LONGEST
-    line = line_sample(seed, index, "train", longest=longest)
-    return tower_only(line.image, written=line.text)
+def conversing(draw: Callable[[int, int, Split], Conversation]) -> Draw:
+    """A source of conversations."""
+    return lambda seed, index: of_conversation(draw(seed, index, "train"))
 
 
-def line_answering(seed: int, index: int) -> Sample:
+def captioning(draw: Callable[[int, int, Split], Captioned]) -> Draw:
+    """A source of pictures with captions."""
+
+    def sample(seed: int, index: int) -> Sample:
+        captioned = draw(seed, index, "train")
+        return of_caption(captioned.image, captioned.caption)
+
+    return sample
+
+
+def read_aloud(draw: Callable[[int, int, Split], Conversation]) -> Draw:
+    """The pictures of a source that asks to read, with what stands on them as their caption."""
+
+    def sample(seed: int, index: int) -> Sample:
+        shown = draw(seed, index, "train")
+        return of_caption(shown.pictures[0], shown.turns[0].answer)
+
+    return sample
+
+
+def line_captioned(seed: int, index: int) -> Sample:
+    """A line of text, and the text as its caption."""
+    line = line_sample(seed, index, "train", longest=SHORT_LINE if index < SHORT_UNTIL else LONGEST)
+    return of_caption(line.image, line.text, written=line.text)
+
+
+def line_asked(seed: int, index: int) -> Sample:
     """A line of text, and the answer that reads it."""
     line = line_sample(seed, index, "train")
     question = Random(f"question/{seed}/{index}").choice(questions.READ)
-    return asked(line.image, question, line.text, written=line.text)
-
-
-def names() -> dict[str, list[int]]:
-    """Every name of a single thing, with its tokens."""
-    return {name: processor().tokenizer.encode(name) for name in every_name()}
-
-
-def scene_naming(draw: Callable[[int, int, Split], SceneSample]) -> Callable[[int, int], Sample]:
-    """A source of pictures of one thing for the tower alone."""
-
-    def sample(seed: int, index: int) -> Sample:
-        scene = draw(seed, index, "train")
-        return tower_only(scene.image, named=_single_name(scene))
-
-    return sample
-
-
-def _single_name(scene: SceneSample) -> str | None:
-    """A scene's answer where it is the name of the one thing it shows, and not, say, its group or number."""
-    return scene.answer if scene.question in (*questions.NAME, *questions.CLIPART) else None
-
-
-def scene_answering(draw: Callable[[int, int, Split], SceneSample]) -> Callable[[int, int], Sample]:
-    """A source of one kind of scene."""
-
-    def sample(seed: int, index: int) -> Sample:
-        scene = draw(seed, index, "train")
-        return asked(scene.image, scene.question, scene.answer, named=_single_name(scene))
-
-    return sample
+    return of_conversation(Conversation((line.image,), (Turn(question, line.text),)), written=line.text)
 
 
 def plain_text(seed: int, index: int) -> Sample:
     """A piece of a book, every token of it learned."""
     random = Random(f"text/{seed}/{index}")
     paragraphs = book("train")
-    tokenizer = processor().tokenizer
-    ids = tokenizer.encode(paragraphs[random.randrange(len(paragraphs))])
-    start = random.randrange(max(1, len(ids) - LONGEST_TEXT))
-    piece = [*ids[start : start + LONGEST_TEXT], tokenizer.eos_id]
+    ids: list[int] = []
+    place = random.randrange(len(paragraphs))
+    while len(ids) < LONGEST_TEXT and place < len(paragraphs):
+        ids += [*tokenizer().encode(paragraphs[place]), tokenizer().eos_id]
+        place += 1
+    piece = torch.tensor(ids[:LONGEST_TEXT])
+    return Sample(piece, torch.ones(len(piece), dtype=torch.bool), None, torch.zeros(0, 2, dtype=torch.int64))
+
+
+def of_caption(image: Image.Image, caption: str, *, written: str | None = None) -> Sample:
+    """A picture and its caption, with an end, for the tower."""
+    pixels, grids = _cut((image,))
+    ids = torch.tensor([*tokenizer().encode(caption), tokenizer().eos_id])
+    return Sample(ids, torch.ones(len(ids), dtype=torch.bool), pixels, torch.tensor(grids), written)
+
+
+def of_conversation(shown: Conversation, *, written: str | None = None) -> Sample:
+    """Pictures, questions and answers as the chat template has them."""
+    messages: list[Message] = []
+    for number, turn in enumerate(shown.turns):
+        pictures = [PicturePart(b"") for _ in shown.pictures] if not number else []
+        messages.append(Message("user", (*pictures, TextPart(turn.question))))
+        messages.append(Message("assistant", (TextPart(turn.answer),)))
+    pixels, grids = _cut(shown.pictures)
+    down, across = PICTURES.merge_kernel_size
+    counts = [h * w // (down * across) for h, w in grids]
+    rendered = render(messages, tokenizer(), counts, add_generation_prompt=False)
     return Sample(
-        input_ids=torch.tensor(piece),
-        answer_mask=torch.ones(len(piece), dtype=torch.bool),
-        pixel_values=None,
-        image_grid_hws=torch.zeros(0, 2, dtype=torch.int64),
+        torch.tensor(rendered.input_ids),
+        torch.tensor(rendered.answer_mask),
+        pixels,
+        torch.tensor(grids, dtype=torch.int64).reshape(-1, 2),
+        written,
     )
 
 
-def tower_only(image: Image.Image, *, written: str | None = None, named: str | None = None) -> Sample:
-    """A picture without question or answer."""
-    pixel_values, grid = patchify(image, PICTURES)
-    return Sample(
-        input_ids=torch.zeros(1, dtype=torch.int64),
-        answer_mask=torch.zeros(1, dtype=torch.bool),
-        pixel_values=pixel_values,
-        image_grid_hws=torch.tensor([[grid.h, grid.w]]),
-        written=written,
-        named=named,
-    )
-
-
-def asked(
-    image: Image.Image, question: str, answer: str, *, written: str | None = None, named: str | None = None
-) -> Sample:
-    """A picture, a question about it and the answer, as a conversation of one turn."""
-    inputs = processor()(
-        [
-            {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]},
-            {"role": "assistant", "content": answer},
-        ],
-        add_generation_prompt=False,
-    )
-    return Sample(inputs.input_ids, inputs.answer_mask, inputs.pixel_values, inputs.image_grid_hws, written, named)
+def _cut(images: tuple[Image.Image, ...]) -> tuple[torch.Tensor | None, list[tuple[int, int]]]:
+    fitted = [fit(image, PICTURES) for image in images]
+    pieces = [cut_bytes(image.tobytes(), grid.h, grid.w, PICTURES) for image, grid in fitted]
+    return (torch.cat(pieces) if pieces else None), [(grid.h, grid.w) for _, grid in fitted]

@@ -1,0 +1,143 @@
+"""Vision pretraining: MoonViT learns from captions, beside a text encoder and a text decoder that are thrown away.
+
+    pixels ─ MoonViT ─ joined 2x2 ─ seen [tokens, D] ─┬─ mean ──────────────┐
+    caption ─ text encoder ─ mean ────────────────────┼─────────────────────┴─ SigLIP loss
+    caption ─ text decoder after the picture's seen ──┴─ next tokens ───────── 2 · caption loss
+    lines of text ─ reading head on MoonViT's columns ────────────────────────  reading loss
+
+In: :class:`Batch` whose samples are one picture and its caption each. Out: :class:`Learned`.
+Source: Kimi-VL report (arXiv 2504.07491), section 2.3; CoCa (arXiv 2205.01917). The reading loss is ours: lines are
+spelled far sooner with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
+from kimi_vl.model.rotary import rotate_pairs
+from kimi_vl.model.segments import segment_attention
+from kimi_vl.patches import ImageProcessorConfig, normalised
+from kimi_vl.train.learned import Learned, Pupil
+from kimi_vl.train.losses import siglip_loss, token_loss
+from kimi_vl.train.packing import Batch, places_within
+from kimi_vl.train.reading import ReadingHead
+
+CAPTION_WEIGHT = 2.0
+
+
+@dataclass(frozen=True)
+class TextSize:
+    """Of each of the two text models."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+
+
+class Block(nn.Module):
+    """Pre-norm attention within each segment of a packed row, then an MLP."""
+
+    def __init__(self, size: TextSize) -> None:
+        super().__init__()
+        self.heads, dim = size.num_attention_heads, size.hidden_size
+        self.norm0, self.norm1 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.wqkv, self.wo = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.fc0, self.fc1 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor, angles: Tensor, lengths: Sequence[int], *, causal: bool) -> Tensor:
+        q, k, v = self.wqkv(self.norm0(x)).unflatten(-1, (3, self.heads, -1)).unbind(1)
+        q, k = rotate_pairs(q, angles), rotate_pairs(k, angles)
+        x = x + self.wo(segment_attention(q, k, v, lengths, scale=q.shape[-1] ** -0.5, causal=causal).flatten(1))
+        return x + self.fc1(F.gelu(self.fc0(self.norm1(x)), approximate="tanh"))
+
+
+class Blocks(nn.Module):
+    def __init__(self, size: TextSize) -> None:
+        super().__init__()
+        self.head_dim = size.hidden_size // size.num_attention_heads
+        self.layers = nn.ModuleList(Block(size) for _ in range(size.num_hidden_layers))
+        self.norm = nn.LayerNorm(size.hidden_size)
+
+    def forward(self, x: Tensor, positions: Tensor, lengths: Sequence[int], *, causal: bool) -> Tensor:
+        steps = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=x.device)
+        angles = positions.float()[:, None] / 10000.0 ** (steps / self.head_dim)
+        for layer in self.layers:
+            x = layer(x, angles, lengths, causal=causal)
+        return self.norm(x)
+
+
+class ImageTextLearner(Pupil):
+    """The model's tower with all that only this stage needs. The decoder takes no part."""
+
+    def __init__(
+        self, model: KimiVLForConditionalGeneration, size: TextSize, images: ImageProcessorConfig, *, reading: float
+    ) -> None:
+        super().__init__()
+        self.model, self.images, self.reading_weight = model, images, reading
+        self.reader = ReadingHead(model.config.vision_config)
+        self.seen = nn.Linear(model.config.vision_config.merged_size, size.hidden_size)
+        self.embed_tokens = nn.Embedding(size.vocab_size, size.hidden_size)
+        self.text_encoder, self.text_decoder = Blocks(size), Blocks(size)
+        self.head = nn.Linear(size.hidden_size, size.vocab_size, bias=False)
+        # The paper's beginning: sure of nothing, and most pairs are a no.
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.bias = nn.Parameter(torch.tensor(-10.0))
+        for name, parameter in self.named_parameters():
+            if not name.startswith("model.") and parameter.ndim == 2:
+                nn.init.normal_(parameter, std=0.02)
+        self.to(model.dtype)
+
+    def forward(self, batch: Batch) -> Learned:
+        assert batch.pixels is not None
+        pixels = normalised(batch.pixels, self.images).to(self.model.dtype)
+        merged = self.model.vision_tower(pixels, batch.image_grid_hws)  # [tokens, 4, D_vision]
+        counts = [int(h) * int(w) // merged.shape[1] for h, w in batch.image_grid_hws.tolist()]
+        seen = self.seen(merged.flatten(1))
+        words = self.embed_tokens(batch.input_ids)
+        contrast = self.contrast(batch, seen, counts, words)
+        caption = self.caption(batch, seen, counts, words)
+        loss = contrast + CAPTION_WEIGHT * caption
+        figures = {"siglip": contrast.detach(), "caption": caption.detach()}
+        if self.reading_weight and any(batch.written):
+            reading = self.reader.loss(merged, batch.image_grid_hws.tolist(), batch.written)
+            loss = loss + self.reading_weight * reading
+            figures["reading"] = reading.detach()
+        return Learned(loss, [], figures)
+
+    def contrast(self, batch: Batch, seen: Tensor, counts: Sequence[int], words: Tensor) -> Tensor:
+        encoded = self.text_encoder(words, batch.positions, batch.lengths, causal=False)
+        texts, pictures = _means(encoded, batch.lengths), _means(seen, counts)
+        of_caption: dict[tuple[int, ...], int] = {}
+        ids = batch.input_ids.cpu().split(batch.lengths)
+        which = torch.tensor([of_caption.setdefault(tuple(c.tolist()), i) for i, c in enumerate(ids)])
+        which = which.to(seen.device)
+        same = which[:, None] == which
+        return siglip_loss(F.normalize(pictures), F.normalize(texts), same, self.log_scale, self.bias)
+
+    def caption(self, batch: Batch, seen: Tensor, counts: Sequence[int], words: Tensor) -> Tensor:
+        """Each caption after its picture, in one row. What comes before the first token is the picture's last part."""
+        both = [count + length for count, length in zip(counts, batch.lengths, strict=True)]
+        positions = places_within(both)
+        is_text = positions >= torch.tensor(list(counts)).repeat_interleave(torch.tensor(both))
+        text_at, seen_at = (at.nonzero().squeeze(1).to(seen.device) for at in (is_text, ~is_text))
+        row = seen.new_empty(len(positions), seen.shape[1]).index_copy(0, seen_at, seen).index_copy(0, text_at, words)
+        states = self.text_decoder(row, positions.to(seen.device), both, causal=True)
+        weights = torch.tensor([n**-0.5 for n in batch.lengths]).repeat_interleave(torch.tensor(batch.lengths))
+        logits = self.head(states.index_select(0, text_at - 1))
+        return token_loss(logits, batch.input_ids, weights.to(seen.device))
+
+
+def _means(x: Tensor, lengths: Sequence[int]) -> Tensor:
+    """[tokens, D] → the mean of each segment [segments, D] float32."""
+    counts = torch.tensor(list(lengths))
+    of_segment = torch.arange(len(counts)).repeat_interleave(counts).to(x.device)
+    sums = torch.zeros(len(counts), x.shape[1], device=x.device).index_add(0, of_segment, x.float())
+    return sums / counts.to(x.device)[:, None]

@@ -1,0 +1,1 @@
+"""Figures: tables of numbers -> charts, tables and receipts -> questions."""
