@@ -97,8 +97,9 @@ class Learnable2DInterpPosEmb(nn.Module):
             (rows, of_rows), (columns, of_columns) = _taps(height, h), _taps(width, w)
             places.append((rows[:, None, :, None] * width + columns[None, :, None, :]).view(h * w, -1))
             shares.append((of_rows[:, None, :, None] * of_columns[None, :, None, :]).view(h * w, -1))
-        at, share = torch.cat(places).to(self.weight.device), torch.cat(shares).to(self.weight)
-        return F.embedding_bag(at, self.weight.view(-1, dim), mode="sum", per_sample_weights=share)
+        at, share = (torch.cat(parts).to(self.weight.device) for parts in (places, shares))
+        table = self.weight.view(-1, dim).float()
+        return F.embedding_bag(at, table, mode="sum", per_sample_weights=share).to(self.weight.dtype)
 
 
 class MoonVisionPatchEmbed(nn.Module):
