@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from kimi_vl.model.attention import MultiHeadLatentAttention
 from kimi_vl.train import muon
 from kimi_vl.train.muon import Muon
 from kimi_vl.train.optim import MuonAdamW, is_muon, warmup_stable_decay
@@ -148,7 +149,29 @@ def test_queries_keys_and_values_are_matrices_of_their_own() -> None:
     assert torch.allclose(fused.wqkv.weight, torch.cat(list(apart.parameters())), atol=1e-5)
 
 
-@pytest.mark.parametrize(("shape", "parts"), [((4,), 1), ((4, 4, 4), 1), ((10, 4), 3)])
-def test_what_is_no_matrix_is_refused(shape: tuple[int, ...], parts: int) -> None:
-    with pytest.raises(ValueError, match="is not"):
-        Muon([{"params": [nn.Parameter(torch.zeros(shape))], "parts": parts}])
+def test_keys_and_values_of_all_heads_are_two_matrices() -> None:
+    """kv_b_proj has the keys of a head above its values, then those of the next (J3)."""
+    attention = random_model(config=TINY).language_model.model.layers[0].self_attn
+    assert isinstance(attention, MultiHeadLatentAttention)
+    nope, v, heads = attention.nope_dim, attention.v_head_dim, attention.num_heads
+    weight = attention.kv_b_proj.weight
+    of_head = [part for _ in range(heads) for part in ([0] * nope + [1] * v)]
+    places = [[row for row, part in enumerate(of_head) if part == wanted] for wanted in (0, 1)]
+    grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) / 10
+    grad[places[0]] *= 100
+    apart = nn.ModuleList([nn.Linear(weight.shape[1], len(rows), bias=False) for rows in places])
+    with torch.no_grad():
+        for rows, parameter in zip(places, apart.parameters(), strict=True):
+            parameter.copy_(weight[rows])
+            parameter.grad = grad[rows].clone()
+    weight.grad = grad.clone()
+    MuonAdamW(attention).step(0.1)
+    MuonAdamW(apart).step(0.1)
+    for rows, parameter in zip(places, apart.parameters(), strict=True):
+        assert torch.allclose(weight[rows], parameter, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "rows"), [((4,), ()), ((4, 4, 4), ()), ((10, 4), (2, 1))])
+def test_what_is_no_matrix_is_refused(shape: tuple[int, ...], rows: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="is not one matrix"):
+        Muon([{"params": [nn.Parameter(torch.zeros(shape))], "rows": rows}])

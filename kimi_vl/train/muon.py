@@ -1,7 +1,8 @@
 """Muon: momentum whose every matrix is made orthogonal before it moves the weights.
 
 In: matrices with gradients. Out: the same matrices moved by one step. Experts that lie in one tensor each are
-matrices of their own, and so are the blocks of rows of a fused one. Several processes share the work.
+matrices of their own, and so are those that lie in one fused matrix, row by row or block by block. Several processes
+share the work.
 Source: Muon is Scalable for LLM Training (arXiv 2502.16982), section 2.
 """
 
@@ -26,15 +27,18 @@ class Muon(torch.optim.Optimizer):
     """W ← W − lr · (0.2 · √max(rows, columns) · O + λ · W), O the orthogonal part of Nesterov's momentum.
 
     The factor gives the update the usual size of AdamW's, so that both take the same rate. A group of parameters may
-    say that each is ``parts`` matrices, one above the other. Raises ``ValueError`` for what is no such matrix.
+    say what is fused in each: ``rows`` are how many rows of each part follow each other, over and over until the
+    matrix ends; (64, 64, 64) are queries, keys and values, (32, 16) the keys and values of one head after the other.
+    Raises ``ValueError`` for what is no such matrix.
     """
 
     def __init__(self, params: Iterable[Any], *, weight_decay: float = 0.1, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": 0.0, "weight_decay": weight_decay, "momentum": momentum, "parts": 1})
+        super().__init__(params, {"lr": 0.0, "weight_decay": weight_decay, "momentum": momentum, "rows": ()})
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.ndim != 2 or len(parameter) % group["parts"]:
-                    raise ValueError(f"{tuple(parameter.shape)} is not {group['parts']} matrices, one above the other")
+                if parameter.ndim != 2 or (group["rows"] and len(parameter) % sum(group["rows"])):
+                    fused = f" of parts of {group['rows']} rows" if group["rows"] else ""
+                    raise ValueError(f"{tuple(parameter.shape)} is not one matrix{fused}")
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -55,14 +59,22 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, grads)
             ahead = torch._foreach_add(grads, buffers, alpha=group["momentum"])
-            directions += [part for direction in ahead for part in direction.chunk(group["parts"])]
-            parts = [part for p in moving for part in p.chunk(group["parts"])]
+            directions += [part.flatten(0, 1) for matrix in ahead for part in _parts(matrix, group["rows"])]
+            parts = [part for matrix in moving for part in _parts(matrix, group["rows"])]
             matrices += parts
             keeps += [1 - group["lr"] * group["weight_decay"]] * len(parts)
-            rates += [-group["lr"] * 0.2 * math.sqrt(max(part.shape)) for part in parts]
+            rates += [-group["lr"] * 0.2 * math.sqrt(max(part.flatten(0, 1).shape)) for part in parts]
         if matrices:
+            updates = [o.view_as(part) for o, part in zip(_shared_out(directions), matrices, strict=True)]
             torch._foreach_mul_(matrices, keeps)
-            torch._foreach_add_(matrices, torch._foreach_mul(_shared_out(directions), rates))
+            torch._foreach_add_(matrices, torch._foreach_mul(updates, rates))
+
+
+def _parts(matrix: Tensor, rows: Sequence[int]) -> Sequence[Tensor]:
+    """What is fused in a matrix, as views [blocks, rows of a block, columns]."""
+    if not rows:
+        return [matrix.unsqueeze(0)]
+    return matrix.unflatten(0, (-1, sum(rows))).split(list(rows), dim=1)
 
 
 def _shared_out(matrices: Sequence[Tensor]) -> list[Tensor]:

@@ -6,11 +6,12 @@ halves. Source: Muon is Scalable for LLM Training (arXiv 2502.16982), section 2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from kimi_vl.model.attention import MultiHeadLatentAttention
 from kimi_vl.train.muon import Muon
 
 # What is no matrix of a block although it has two dimensions.
@@ -19,12 +20,19 @@ _ADAMW_ENDINGS = (
     "head.weight",
     "reader.proj.weight",
 )
-# Queries, keys and values lie one above the other in it.
-_FUSED = {"wqkv.weight": 3}
 
 
 def is_muon(name: str, parameter: Tensor) -> bool:
     return parameter.ndim == 2 and not name.endswith(_ADAMW_ENDINGS)
+
+
+def _fused(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The names of fused matrices, and the rows of each part; see :class:`Muon`."""
+    for name, module in model.named_modules():
+        if isinstance(wqkv := getattr(module, "wqkv", None), nn.Linear):
+            yield f"{name}.wqkv.weight".lstrip("."), (wqkv.in_features,) * 3
+        if isinstance(module, MultiHeadLatentAttention):
+            yield f"{name}.kv_b_proj.weight".lstrip("."), (module.nope_dim, module.v_head_dim)
 
 
 class MuonAdamW:
@@ -37,14 +45,15 @@ class MuonAdamW:
     def __init__(self, model: nn.Module, *, weight_decay: float = 0.1) -> None:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.masters = {name: p.detach().to(torch.float32, copy=True) for name, p in self.parameters.items()}
-        muon: dict[int, list[Tensor]] = {}
+        fused = dict(_fused(model))
+        muon: dict[tuple[int, ...], list[Tensor]] = {}
         for name, master in self.masters.items():
             if is_muon(name, master):
-                muon.setdefault(next((n for end, n in _FUSED.items() if name.endswith(end)), 1), []).append(master)
+                muon.setdefault(fused.get(name, ()), []).append(master)
         adamw = [m for name, m in self.masters.items() if not is_muon(name, m)]
         self._optimizers: list[torch.optim.Optimizer] = []
         if muon:
-            groups = [{"params": masters, "parts": parts} for parts, masters in muon.items()]
+            groups = [{"params": masters, "rows": rows} for rows, masters in muon.items()]
             self._optimizers.append(Muon(groups, weight_decay=weight_decay))
         if adamw:
             self._optimizers.append(
