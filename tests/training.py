@@ -10,8 +10,9 @@ from kimi_vl.config import KimiVLConfig
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
 from kimi_vl.patches import ImageProcessorConfig
 from kimi_vl.train.image_text import ImageTextLearner, TextSize
+from kimi_vl.train.learned import Learned, Pupil
 from kimi_vl.train.learner import Learner
-from kimi_vl.train.packing import Sample
+from kimi_vl.train.packing import Sample, pack
 from tests.conftest import SMALL_CONFIG
 
 PLACEHOLDER = SMALL_CONFIG.media_placeholder_token_id
@@ -50,11 +51,9 @@ def with_picture(seed: int, grid: tuple[int, int] = (2, 4), written: str | None 
 
 
 def captioned(seed: int, grid: tuple[int, int], caption: list[int], written: str | None = None) -> Sample:
-    """A picture of noise and its caption."""
-    ids = torch.tensor(caption)
-    return Sample(
-        ids, torch.ones(len(ids), dtype=torch.bool), noise(seed, grid[0] * grid[1]), torch.tensor([grid]), written
-    )
+    """A picture of noise, and its caption after a first token."""
+    ids, pixels = torch.tensor([0, *caption]), noise(seed, grid[0] * grid[1])
+    return Sample(ids, torch.arange(len(ids)) > 0, pixels, torch.tensor([grid]), written)
 
 
 def noise(seed: int, patches: int) -> torch.Tensor:
@@ -72,3 +71,10 @@ def pupil_of(model: Model, *, reading: float = 0.0) -> Learner:
 def image_text_pupil_of(model: Model, *, reading: float = 1.0) -> ImageTextLearner:
     size = TextSize(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
     return ImageTextLearner(model, size, IMAGES, reading=reading)
+
+
+def learn(pupil: Pupil, *samples: Sample) -> Learned:
+    """What a pupil learns from samples in one batch."""
+    batch = pack(samples)
+    learned: Learned = pupil(batch, batch.totals)
+    return learned

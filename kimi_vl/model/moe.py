@@ -31,7 +31,8 @@ class Routing:
     @property
     def load(self) -> Tensor:
         """How many of the T·k places each expert got: [E] int64."""
-        return torch.bincount(self.topk_idx.flatten(), minlength=self.scores.shape[1])
+        chosen = self.topk_idx.flatten()
+        return chosen.new_zeros(self.scores.shape[1]).scatter_add(0, chosen, torch.ones_like(chosen))
 
 
 def route(logits: Tensor, bias: Tensor, config: TextConfig) -> Routing:

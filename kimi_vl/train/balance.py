@@ -13,11 +13,10 @@ from torch import Tensor
 
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.moe import MoE, Routing
-from kimi_vl.train import parallel
 
 
 def sequence_balance_loss(routings: Sequence[Routing], lengths: Sequence[int]) -> Tensor:
-    """Mean over layers and sequences of sum_e f_e · P_e, scalar float32; 1 when every expert is used alike.
+    """Sum over sequences, mean over layers, of sum_e f_e · P_e: 1 for each whose experts are all used alike.
 
     f_e is the share of a sequence's places that expert e got, times E; P_e its mean normalised score. The
     sequences lie end to end, ``lengths`` tokens each.
@@ -37,16 +36,20 @@ def sequence_balance_loss(routings: Sequence[Routing], lengths: Sequence[int]) -
         chosen = F.one_hot(routing.topk_idx, experts).sum(1).float()  # [T, E]
         share = mean(chosen) * experts / routing.topk_idx.shape[1]
         probability = mean(routing.scores / (routing.scores.sum(-1, keepdim=True) + 1e-20))
-        losses.append((share * probability).sum(-1).mean())
+        losses.append((share * probability).sum())
     assert routings[0].scores.shape[0] == tokens
     return torch.stack(losses).mean()
 
 
+def loads_of(routings: Sequence[Routing]) -> Tensor:
+    """How many places each expert got: [layers, E] int64."""
+    return torch.stack([routing.load for routing in routings])
+
+
 @torch.no_grad()
-def update_correction_bias(model: KimiVLForConditionalGeneration, routings: Sequence[Routing], rate: float) -> None:
-    """Moves each layer's bias by ``rate`` towards the experts that got less than their share."""
-    for moe, routing in zip(moe_layers(model), routings, strict=True):
-        load = parallel.total(routing.load).float()
+def update_correction_bias(model: KimiVLForConditionalGeneration, loads: Tensor, rate: float) -> None:
+    """Moves each layer's bias by ``rate`` towards the experts that got less than their share of loads [layers, E]."""
+    for moe, load in zip(moe_layers(model), loads.float(), strict=True):
         moe.gate.e_score_correction_bias += rate * torch.sign(load.mean() - load)
 
 
@@ -55,7 +58,11 @@ def moe_layers(model: KimiVLForConditionalGeneration) -> list[MoE]:
     return [mlp for mlp in layers if isinstance(mlp, MoE)]
 
 
-def busiest_share(routings: Sequence[Routing]) -> Tensor:
-    """The largest load of any expert over the mean load, worst layer: 1 when even."""
-    loads = torch.stack([routing.load for routing in routings]).float()
-    return (loads.max(1).values / loads.mean(1)).max()
+def busiest_share(loads: Tensor) -> Tensor:
+    """The largest load of any expert over the mean of its layer, worst layer of [layers, E]: 1 when even."""
+    return (loads.max(1).values / loads.float().mean(1)).max()
+
+
+def idlest_share(loads: Tensor) -> Tensor:
+    """The smallest load over the mean, worst layer: 0 where an expert is dead."""
+    return (loads.min(1).values / loads.float().mean(1)).min()

@@ -29,26 +29,37 @@ class Source:
     draw: Callable[[int, int], Sample]
 
 
-class Mixture(Dataset[Batch]):
-    """Batch ``n`` holds samples ``n * batch_size`` and following, each from a source drawn by its own number."""
+class Mixture(Dataset[list[Batch]]):
+    """Batch ``n`` holds samples ``n * batch_size`` and following, each from a source drawn by its own number.
 
-    def __init__(self, sources: Sequence[Source], *, seed: int, batch_size: int, passes: int = 1) -> None:
+    Every process gets as many of them, in ``pieces`` that are learned from one after the other.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], *, seed: int, batch_size: int, pieces: int = 1, passes: int = 1
+    ) -> None:
         if not sources or min(source.weight for source in sources) <= 0:
             raise ValueError("a mixture needs sources, each with a weight above zero")
-        if passes < 1:
-            raise ValueError(f"passes must be at least 1, not {passes}")
-        self.sources, self.seed, self.batch_size, self.passes = list(sources), seed, batch_size, passes
+        if min(passes, pieces) < 1:
+            raise ValueError(f"passes and pieces must be at least 1, not {passes} and {pieces}")
         self.rank, self.world_size = parallel.rank(), parallel.world_size()
+        if batch_size < 1 or batch_size % (pieces * self.world_size):
+            raise ValueError(
+                f"a batch of {batch_size} is not cut evenly for {self.world_size} processes of {pieces} pieces"
+            )
+        self.sources, self.seed, self.batch_size = list(sources), seed, batch_size
+        self.pieces, self.passes = pieces, passes
 
     def sample(self, index: int) -> Sample:
         weights = [source.weight for source in self.sources]
         source = Random(f"{self.seed}/{index}").choices(self.sources, weights)[0]
         return source.draw(self.seed, index)
 
-    def __getitem__(self, number: int) -> Batch:
+    def __getitem__(self, number: int) -> list[Batch]:
         """This process's share of the batch: every ``world_size``-th sample of it."""
-        first = number * self.batch_size
-        return pack([self.sample(i) for i in range(first + self.rank, first + self.batch_size, self.world_size)])
+        first, step = number * self.batch_size, self.world_size * self.pieces
+        starts = (first + self.rank + piece * self.world_size for piece in range(self.pieces))
+        return [pack([self.sample(i) for i in range(start, first + self.batch_size, step)]) for start in starts]
 
     def number_of(self, step: int) -> int:
         """What a step sees. With several passes, ``_ROUND`` batches come that often, each time in a new order."""
@@ -59,7 +70,7 @@ class Mixture(Dataset[Batch]):
         order = Random(f"{self.seed}/pass/{round_}/{pass_}").sample(range(_ROUND), _ROUND) if pass_ else range(_ROUND)
         return round_ * _ROUND + order[place]
 
-    def batches(self, start: int, stop: int, *, workers: int) -> Iterator[Batch]:
+    def batches(self, start: int, stop: int, *, workers: int) -> Iterator[list[Batch]]:
         """The batches of steps ``start`` to ``stop``, each drawn once, ahead, in ``workers`` processes."""
         numbers = [self.number_of(step) for step in range(start, stop)]
         last = {number: place for place, number in enumerate(numbers)}
@@ -73,7 +84,7 @@ class Mixture(Dataset[Batch]):
                 worker_init_fn=_one_thread,
             )
         )
-        kept: dict[int, Batch] = {}
+        kept: dict[int, list[Batch]] = {}
         for place, number in enumerate(numbers):
             batch = kept.pop(number) if number in kept else next(drawn)
             if last[number] > place:

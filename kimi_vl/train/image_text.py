@@ -5,14 +5,16 @@
     caption ─ text decoder after the picture's seen ──┴─ next tokens ───────── 2 · caption loss
     lines of text ─ reading head on MoonViT's columns ────────────────────────  reading loss
 
-In: :class:`Batch` whose samples are one picture and its caption each. Out: :class:`Learned`.
+In: :class:`Batch` whose samples are one picture each, and its caption after a first token. Out: :class:`Learned`.
 Source: Kimi-VL report (arXiv 2504.07491), section 2.3; CoCa (arXiv 2205.01917). The reading loss is ours: lines are
 spelled far sooner with it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,9 +26,10 @@ from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.rotary import rotate_pairs
 from kimi_vl.model.segments import segment_attention
 from kimi_vl.patches import ImageProcessorConfig, normalised
+from kimi_vl.train import parallel
 from kimi_vl.train.learned import Learned, Pupil
 from kimi_vl.train.losses import siglip_loss, token_loss
-from kimi_vl.train.packing import Batch, places_within
+from kimi_vl.train.packing import Batch, Totals, places_within
 from kimi_vl.train.reading import ReadingHead
 
 CAPTION_WEIGHT = 2.0
@@ -95,44 +98,48 @@ class ImageTextLearner(Pupil):
                 nn.init.normal_(parameter, std=0.02)
         self.to(model.dtype)
 
-    def forward(self, batch: Batch) -> Learned:
+    def forward(self, batch: Batch, totals: Totals) -> Learned:
+        """Pictures are told apart from those of the other processes too, but not of a step's other pieces."""
         assert batch.pixels is not None
         pixels = normalised(batch.pixels, self.images).to(self.model.dtype)
         merged = self.model.vision_tower(pixels, batch.image_grid_hws)  # [tokens, 4, D_vision]
         counts = [int(h) * int(w) // merged.shape[1] for h, w in batch.image_grid_hws.tolist()]
         seen = self.seen(merged.flatten(1))
         words = self.embed_tokens(batch.input_ids)
-        contrast = self.contrast(batch, seen, counts, words)
-        caption = self.caption(batch, seen, counts, words)
+        contrast = self.contrast(batch, seen, counts, words) / totals.samples
+        caption = self.caption(batch, seen, counts, words) / totals.weight
         loss = contrast + CAPTION_WEIGHT * caption
         figures = {"siglip": contrast.detach(), "caption": caption.detach()}
         if self.reading_weight and any(batch.written):
-            reading = self.reader.loss(merged, batch.image_grid_hws.tolist(), batch.written)
+            reading = self.reader.loss(merged, batch.image_grid_hws.tolist(), batch.written) / totals.characters
             loss = loss + self.reading_weight * reading
             figures["reading"] = reading.detach()
         return Learned(loss, [], figures)
 
     def contrast(self, batch: Batch, seen: Tensor, counts: Sequence[int], words: Tensor) -> Tensor:
         encoded = self.text_encoder(words, batch.positions, batch.lengths, causal=False)
-        texts, pictures = _means(encoded, batch.lengths), _means(seen, counts)
-        of_caption: dict[tuple[int, ...], int] = {}
-        ids = batch.input_ids.cpu().split(batch.lengths)
-        which = torch.tensor([of_caption.setdefault(tuple(c.tolist()), i) for i, c in enumerate(ids)])
-        which = which.to(seen.device)
-        same = which[:, None] == which
-        return siglip_loss(F.normalize(pictures), F.normalize(texts), same, self.log_scale, self.bias)
+        texts = parallel.gathered(F.normalize(_means(encoded, batch.lengths)))
+        pictures = F.normalize(_means(seen, counts))
+        mine = torch.tensor([_digest(ids.tolist()) for ids in batch.input_ids.cpu().split(batch.lengths)])
+        same = mine[:, None] == parallel.gathered(mine)
+        return siglip_loss(pictures, texts, same.to(seen.device), self.log_scale, self.bias)
 
     def caption(self, batch: Batch, seen: Tensor, counts: Sequence[int], words: Tensor) -> Tensor:
-        """Each caption after its picture, in one row. What comes before the first token is the picture's last part."""
+        """Each caption after its picture, in one row."""
         both = [count + length for count, length in zip(counts, batch.lengths, strict=True)]
         positions = places_within(both)
         is_text = positions >= torch.tensor(list(counts)).repeat_interleave(torch.tensor(both))
         text_at, seen_at = (at.nonzero().squeeze(1).to(seen.device) for at in (is_text, ~is_text))
         row = seen.new_empty(len(positions), seen.shape[1]).index_copy(0, seen_at, seen).index_copy(0, text_at, words)
         states = self.text_decoder(row, positions.to(seen.device), both, causal=True)
-        weights = torch.tensor([n**-0.5 for n in batch.lengths]).repeat_interleave(torch.tensor(batch.lengths))
-        logits = self.head(states.index_select(0, text_at - 1))
-        return token_loss(logits, batch.input_ids, weights.to(seen.device))
+        logits = self.head(states.index_select(0, text_at.index_select(0, batch.seen)))
+        return token_loss(logits, batch.targets.index_select(0, batch.seen), batch.weights)
+
+
+def _digest(ids: Sequence[int]) -> int:
+    """Equal captions have equal ones."""
+    digest = hashlib.blake2b(array("q", ids).tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def _means(x: Tensor, lengths: Sequence[int]) -> Tensor:

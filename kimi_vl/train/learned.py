@@ -12,12 +12,15 @@ from kimi_vl.model.moe import Routing
 
 @dataclass(frozen=True)
 class Learned:
-    loss: Tensor  # scalar float32, to be minimised
+    loss: Tensor  # scalar float32, this batch's share of what is to be minimised
     routings: list[Routing]  # of each MoE layer, where the decoder took part
-    figures: dict[str, Tensor]  # name → scalar, for the log
+    figures: dict[str, Tensor]  # name → scalar, its share of what the log tells
 
 
 class Pupil(nn.Module):
-    """The model with the heads that only training needs; ``forward`` takes a batch and gives :class:`Learned`."""
+    """The model with the heads that only training needs.
+
+    ``forward(batch, totals)`` gives :class:`Learned`, whose sums over a step's batches and processes are the step's.
+    """
 
     model: KimiVLForConditionalGeneration

@@ -13,10 +13,10 @@ from torch import Tensor
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.moe import Routing
 from kimi_vl.patches import ImageProcessorConfig, normalised
-from kimi_vl.train.balance import busiest_share, sequence_balance_loss
+from kimi_vl.train.balance import sequence_balance_loss
 from kimi_vl.train.learned import Learned, Pupil
 from kimi_vl.train.losses import token_loss
-from kimi_vl.train.packing import Batch
+from kimi_vl.train.packing import Batch, Totals
 from kimi_vl.train.reading import ReadingHead
 
 
@@ -30,7 +30,7 @@ class Learner(Pupil):
         self.model, self.images, self.reading_weight = model, images, reading
         self.reader = ReadingHead(model.config.vision_config).to(model.dtype)
 
-    def forward(self, batch: Batch) -> Learned:
+    def forward(self, batch: Batch, totals: Totals) -> Learned:
         """A batch without a picture, line or answer that a loss could see adds nothing to it."""
         loss = torch.zeros((), device=self.model.device)
         figures: dict[str, Tensor] = {}
@@ -40,15 +40,16 @@ class Learner(Pupil):
             merged = self.model.vision_tower(pixels, batch.image_grid_hws)
             features = self.model.multi_modal_projector(merged)
             if self.reading_weight and any(batch.written):
-                reading = self.reader.loss(merged, batch.image_grid_hws.tolist(), batch.written)
+                reading = self.reader.loss(merged, batch.image_grid_hws.tolist(), batch.written) / totals.characters
                 loss = loss + self.reading_weight * reading
                 figures["reading"] = reading.detach()
         routings: list[Routing] = []
         if len(batch.seen):
             text, routings = self.text_loss(batch, features)
-            balance = sequence_balance_loss(routings, batch.lengths)
+            text = text / totals.weight
+            balance = sequence_balance_loss(routings, batch.lengths) / totals.samples
             loss = loss + text + self.model.config.text_config.aux_loss_alpha * balance
-            figures |= {"text": text.detach(), "balance": balance.detach(), "busiest": busiest_share(routings)}
+            figures |= {"text": text.detach(), "balance": balance.detach()}
         return Learned(loss, routings, figures)
 
     def text_loss(self, batch: Batch, features: Tensor | None) -> tuple[Tensor, list[Routing]]:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from kimi_vl.train import parallel
-from kimi_vl.train.balance import update_correction_bias
+from kimi_vl.train.balance import busiest_share, idlest_share, loads_of, moe_layers, update_correction_bias
 from kimi_vl.train.data import Mixture
-from kimi_vl.train.learned import Pupil
+from kimi_vl.train.learned import Learned, Pupil
 from kimi_vl.train.optim import MuonAdamW, warmup_stable_decay
+from kimi_vl.train.packing import Batch, Totals
 from kimi_vl.train.state import load_state, save_state
 
 
@@ -42,8 +47,8 @@ def train(
 ) -> None:
     """Trains until ``schedule.steps``, from ``folder/state.safetensors`` if there is one.
 
-    Logs one JSON object per step to ``folder/log.jsonl``. Only parameters that require gradients move. Of several
-    processes, the first logs (its own share's losses) and saves.
+    Logs one JSON object every ``log_every`` steps to ``folder/log.jsonl``. Only parameters that require gradients move.
+    Of several processes, the first logs and saves.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "state.safetensors"
@@ -59,23 +64,57 @@ def train(
     learner.train()
     began = time.monotonic()
     with log_path.open("a") as log:
-        for step, batch in enumerate(data.batches(start, schedule.steps, workers=workers), start):
-            learned = learner(batch.to(learner.model.device))
-            if learned.loss.requires_grad:
-                learned.loss.backward()
-            parallel.average_gradients(optimizer.parameters.values())
+        for step, batches in enumerate(data.batches(start, schedule.steps, workers=workers), start):
+            totals = _over_all(sum((batch.totals for batch in batches), Totals()))
+            learned = [_learn(learner, batch, totals) for batch in batches]
+            parallel.sum_gradients(optimizer.parameters.values())
             lr = warmup_stable_decay(
                 step, peak=schedule.peak, warmup=schedule.warmup, total=schedule.steps, decay=schedule.decay
             )
             norm = optimizer.step(lr)
-            if learned.routings:
-                update_correction_bias(learner.model, learned.routings, schedule.balance_rate)
-            if parallel.rank():
-                continue
+            load = parallel.total(_loads(learner, learned))
+            update_correction_bias(learner.model, load, schedule.balance_rate)
             last = step + 1 == schedule.steps
             if (step + 1) % schedule.log_every == 0 or last:
-                figures = {name: float(value) for name, value in learned.figures.items()}
+                figures = _figures(learned)
+                if load.any():
+                    figures |= {"busiest": float(busiest_share(load)), "idlest": float(idlest_share(load))}
                 line = {"step": step + 1, "lr": lr, "grad_norm": norm, "seconds": time.monotonic() - began, **figures}
-                print(json.dumps(line), file=log, flush=True)
+                if not parallel.rank():
+                    print(json.dumps(line), file=log, flush=True)
+            if parallel.rank():
+                continue
             if (step + 1) % schedule.save_every == 0 or last:
                 save_state(state, learner, optimizer, step + 1)
+
+
+def _learn(learner: Pupil, batch: Batch, totals: Totals) -> Learned:
+    """Adds the batch's gradients. What it keeps of the graph is gone with it."""
+    learned: Learned = learner(batch.to(learner.model.device), totals)
+    if learned.loss.requires_grad:
+        learned.loss.backward()
+    return replace(learned, loss=learned.loss.detach())
+
+
+def _over_all(mine: Totals) -> Totals:
+    sums = parallel.total(torch.tensor([mine.samples, mine.weight, mine.characters], dtype=torch.float64)).tolist()
+    return Totals(int(sums[0]), sums[1], int(sums[2]))
+
+
+def _loads(learner: Pupil, learned: Sequence[Learned]) -> Tensor:
+    """[layers, E], nothing where the decoder took no part."""
+    layers, experts = len(moe_layers(learner.model)), learner.model.config.text_config.n_routed_experts
+    loads = torch.zeros(layers, experts, dtype=torch.int64, device=learner.model.device)
+    for one in learned:
+        if one.routings:
+            loads += loads_of(one.routings)
+    return loads
+
+
+def _figures(learned: Sequence[Learned]) -> dict[str, float]:
+    """Summed over a step's batches and all processes, which may not have the same ones."""
+    sums: dict[str, float] = {}
+    for one in learned:
+        for name, value in one.figures.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return parallel.total_by_name(sums)

@@ -16,7 +16,7 @@ IGNORE = -100  # the official config's ignore_index
 
 @dataclass(frozen=True)
 class Sample:
-    """One conversation or text with its pictures; or, for the tower alone, one picture with its caption as the text.
+    """One conversation or text with its pictures; or, for the tower alone, one picture, and its caption after a token.
 
     ``written`` is what stands on its only picture, where that is one line of text.
     """
@@ -26,6 +26,18 @@ class Sample:
     pixels: Tensor | None  # [L, 3, patch, patch] uint8
     image_grid_hws: Tensor  # [N, 2]
     written: str | None = None
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a step's losses are divided by, over all its batches and processes: so that the sum is one batch's."""
+
+    samples: int = 0
+    weight: float = 0.0  # of all targets
+    characters: int = 0  # on pictures of lines
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(self.samples + other.samples, self.weight + other.weight, self.characters + other.characters)
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,12 @@ class Batch:
     pixels: Tensor | None  # [L, 3, patch, patch] uint8
     image_grid_hws: Tensor  # [N, 2]
     written: list[str | None]  # of each picture
+
+    @property
+    def totals(self) -> Totals:
+        """Its own share of them."""
+        characters = sum(len(text) for text in self.written if text is not None)
+        return Totals(len(self.lengths), float(self.weights.sum()), characters)
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device; the grids, which only the host reads, stay."""

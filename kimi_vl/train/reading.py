@@ -49,7 +49,7 @@ class ReadingHead(nn.Module):
         return guesses.flatten(0, 1).float().log_softmax(-1), [w * FRAMES_PER_COLUMN for _, w in grids]
 
     def loss(self, merged: Tensor, grids: Sequence[Sequence[int]], texts: Sequence[str | None]) -> Tensor:
-        """CTC loss per character over those pictures that are single lines of text: scalar float32."""
+        """CTC loss summed over those pictures that are single lines of text: scalar float32."""
         tokens = [h * w // merged.shape[1] for h, w in grids]
         lines = [i for i, text in enumerate(texts) if text is not None]
         firsts = [0, *itertools.accumulate(tokens)]
@@ -60,7 +60,7 @@ class ReadingHead(nn.Module):
         place = torch.arange(int(counts.max()))[:, None]
         rows = (counts.cumsum(0) - counts + place).where(place < counts, 0)  # [longest, N]
         targets = [torch.tensor([_CLASS[c] for c in texts[i] or "" if c in _CLASS]) for i in lines]
-        losses = F.ctc_loss(
+        return F.ctc_loss(
             frames[rows.to(frames.device)],  # [longest, N, classes]
             torch.cat(targets).to(frames.device),
             counts,
@@ -69,7 +69,6 @@ class ReadingHead(nn.Module):
             reduction="sum",
             zero_infinity=True,
         )
-        return losses / max(1, sum(len(t) for t in targets))
 
     @torch.no_grad()
     def read(self, merged: Tensor, grid: tuple[int, int]) -> str:

@@ -90,10 +90,10 @@ def plain_text(seed: int, index: int) -> Sample:
 
 
 def of_caption(image: Image.Image, caption: str, *, written: str | None = None) -> Sample:
-    """A picture and its caption, with an end, for the tower."""
+    """A picture and its caption, between a beginning and an end, for the tower."""
     pixels, grids = _cut((image,))
-    ids = torch.tensor([*tokenizer().encode(caption), tokenizer().eos_id])
-    return Sample(ids, torch.ones(len(ids), dtype=torch.bool), pixels, torch.tensor(grids), written)
+    ids = torch.tensor([tokenizer().bos_id, *tokenizer().encode(caption), tokenizer().eos_id])
+    return Sample(ids, torch.arange(len(ids)) > 0, pixels, torch.tensor(grids), written)
 
 
 def of_conversation(shown: Conversation, *, written: str | None = None) -> Sample:
