@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -37,6 +35,7 @@ from tests.training import (
     captioned,
     image_text_pupil_of,
     learn,
+    logged,
     pupil_of,
     with_picture,
     words,
@@ -268,11 +267,6 @@ def learner(dtype: torch.dtype = torch.float32, *, std: float = 0.1) -> Learner:
     return pupil_of(random_model(config=TINY, std=std, dtype=dtype), reading=0.5)
 
 
-def logged(folder: Path) -> list[dict[str, Any]]:
-    lines = (folder / "log.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
 class StoppedError(Exception):
     pass
 
@@ -308,7 +302,7 @@ def test_a_run_moves_everything_and_saves_it(tmp_path: Path) -> None:
     moved = {name for name in after if not torch.equal(before[name], after[name])}
     assert all(".experts." in name for name in set(after) - moved)  # nobody may have chosen one
     assert len(moved) > 0.9 * len(after)
-    assert load_state(tmp_path / "state.safetensors", fresh, MuonAdamW(fresh)) == 3
+    assert load_state(tmp_path / "state.safetensors", fresh, MuonAdamW(fresh), mixture().recipe).step == 3
     assert all(torch.equal(fresh.state_dict()[name], after[name]) for name in after)
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -327,7 +321,7 @@ def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
     train(learner(), mixture(), Schedule(steps=1, peak=1e-3), tmp_path, workers=0)
     other = pupil_of(random_model(), reading=0.5)
     with pytest.raises(ValueError, match="belongs to another model"):
-        load_state(tmp_path / "state.safetensors", other, MuonAdamW(other))
+        load_state(tmp_path / "state.safetensors", other, MuonAdamW(other), mixture().recipe)
 
 
 def test_the_state_of_other_parameters_is_refused(tmp_path: Path) -> None:
@@ -335,7 +329,7 @@ def test_the_state_of_other_parameters_is_refused(tmp_path: Path) -> None:
     frozen = learner()
     frozen.model.vision_tower.requires_grad_(False)
     with pytest.raises(ValueError, match="the optimizer's state"):
-        load_state(tmp_path / "state.safetensors", frozen, MuonAdamW(frozen))
+        load_state(tmp_path / "state.safetensors", frozen, MuonAdamW(frozen), mixture().recipe)
 
 
 # --- learning --------------------------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -78,3 +81,10 @@ def learn(pupil: Pupil, *samples: Sample) -> Learned:
     batch = pack(samples)
     learned: Learned = pupil(batch, batch.totals)
     return learned
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    """What a run told so far, but for the time."""
+    path = folder / "log.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -49,6 +50,12 @@ class Mixture(Dataset[list[Batch]]):
             )
         self.sources, self.seed, self.batch_size = list(sources), seed, batch_size
         self.pieces, self.passes = pieces, passes
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What decides on the order of samples, as JSON has it. Pieces and processes do not."""
+        sources = {source.name: source.weight for source in self.sources}
+        return {"seed": self.seed, "batch_size": self.batch_size, "passes": self.passes, "sources": sources}
 
     def sample(self, index: int) -> Sample:
         weights = [source.weight for source in self.sources]

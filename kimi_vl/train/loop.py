@@ -7,10 +7,13 @@ steps since the last save, and a resumed run goes through the same batches as an
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -21,7 +24,11 @@ from kimi_vl.train.data import Mixture
 from kimi_vl.train.learned import Learned, Pupil
 from kimi_vl.train.optim import MuonAdamW, warmup_stable_decay
 from kimi_vl.train.packing import Batch, Totals
-from kimi_vl.train.state import load_state, save_state
+from kimi_vl.train.state import Progress, load_state, save_state
+
+# A step whose gradient is so many times longer than those before it is a broken sample's or worse, and is left out. The
+# lengths of skipped ones count among those of the next, so that a run that has really changed goes on.
+_SPIKE, _REMEMBERED = 10.0, 50
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,8 @@ def train(
     state = folder / "state.safetensors"
     parallel.begin_alike(learner)
     optimizer = MuonAdamW(learner)
-    start = load_state(state, learner, optimizer) if state.exists() else 0
+    progress = load_state(state, learner, optimizer, data.recipe) if state.exists() else Progress()
+    start, norms = progress.step, deque(progress.norms, maxlen=_REMEMBERED)
     (folder / "schedule.json").write_text(json.dumps(asdict(schedule)))
     log_path = folder / "log.jsonl"
     if not parallel.rank():
@@ -71,7 +79,10 @@ def train(
             lr = warmup_stable_decay(
                 step, peak=schedule.peak, warmup=schedule.warmup, total=schedule.steps, decay=schedule.decay
             )
-            norm = optimizer.step(lr)
+            most = _SPIKE * median(norms) if len(norms) == _REMEMBERED else math.inf
+            norm = optimizer.step(lr, skip_above=most)
+            if math.isfinite(norm):
+                norms.append(norm)
             load = parallel.total(_loads(learner, learned))
             update_correction_bias(learner.model, load, schedule.balance_rate)
             last = step + 1 == schedule.steps
@@ -79,13 +90,15 @@ def train(
                 figures = _figures(learned)
                 if load.any():
                     figures |= {"busiest": float(busiest_share(load)), "idlest": float(idlest_share(load))}
+                if not norm <= most:
+                    figures["skipped"] = 1.0
                 line = {"step": step + 1, "lr": lr, "grad_norm": norm, "seconds": time.monotonic() - began, **figures}
                 if not parallel.rank():
                     print(json.dumps(line), file=log, flush=True)
             if parallel.rank():
                 continue
             if (step + 1) % schedule.save_every == 0 or last:
-                save_state(state, learner, optimizer, step + 1)
+                save_state(state, learner, optimizer, Progress(step + 1, tuple(norms)), data.recipe)
 
 
 def _learn(learner: Pupil, batch: Batch, totals: Totals) -> Learned:

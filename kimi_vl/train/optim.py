@@ -6,6 +6,8 @@ halves. Source: Muon is Scalable for LLM Training (arXiv 2502.16982), section 2.
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -61,20 +63,21 @@ class MuonAdamW:
             )
 
     @torch.no_grad()
-    def step(self, lr: float, *, max_norm: float = 1.0) -> float:
+    def step(self, lr: float, *, max_norm: float = 1.0, skip_above: float = math.inf) -> float:
         """One step at ``lr`` from the gradients, clipped to ``max_norm``, which are then dropped.
 
-        Returns the gradients' norm before clipping. Where that is not finite nothing moves. A parameter without a
-        gradient (an expert that nobody chose) stays as it is.
+        Returns the gradients' norm before clipping. Where that is not finite, or above ``skip_above``, nothing moves.
+        A parameter without a gradient (an expert that nobody chose) stays as it is.
         """
         learned = [name for name, p in self.parameters.items() if p.grad is not None]
         grads = [p.grad.float() for p in self.parameters.values() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(grads)
         for parameter in self.parameters.values():
             parameter.grad = None
-        if not norm.isfinite() or not grads:
-            return float(norm)
-        torch._foreach_mul_(grads, min(1.0, max_norm / (float(norm) + 1e-6)))
+        length = float(norm)
+        if not grads or not length <= min(skip_above, sys.float_info.max):
+            return length
+        torch._foreach_mul_(grads, min(1.0, max_norm / (length + 1e-6)))
         for name, grad in zip(learned, grads, strict=True):
             self.masters[name].grad = grad
         for optimizer in self._optimizers:
@@ -84,7 +87,7 @@ class MuonAdamW:
         torch._foreach_copy_(list(self.parameters.values()), list(self.masters.values()))
         for master in self.masters.values():
             master.grad = None
-        return float(norm)
+        return length
 
     def state_dict(self) -> dict[str, Tensor]:
         """Masters and moments under ``KIND.PARAMETER``, so that a resumed run finds each by name."""

@@ -1,12 +1,16 @@
 """Save and resume: everything that the next step depends on, in one safetensors file.
 
-Weights (with what no gradient moves, such as the correction bias), optimizer state by parameter name, and the
-step's number. The data needs no state of its own; see data.py.
+Weights (with what no gradient moves, such as the correction bias), optimizer state by parameter name, how far the run
+is, and of which data it is. The data needs no cursor of its own; see data.py.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -16,24 +20,42 @@ from torch import nn
 from kimi_vl.train.optim import MuonAdamW
 
 
-def save_state(path: Path, learner: nn.Module, optimizer: MuonAdamW, step: int) -> None:
-    """Writes the state after ``step`` steps; a file of that name is replaced only by a whole one."""
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: steps done, and the gradients' norms of the last of them."""
+
+    step: int = 0
+    norms: tuple[float, ...] = ()
+
+
+def save_state(
+    path: Path, learner: nn.Module, optimizer: MuonAdamW, progress: Progress, data: Mapping[str, Any]
+) -> None:
+    """Writes the state, and of which ``data`` (as JSON has it) the run is. A file is replaced only by a whole one."""
     tensors = {f"model/{name}": t for name, t in learner.state_dict().items()}
     tensors |= {f"optimizer/{name}": t for name, t in optimizer.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = path.with_suffix(".tmp")
-    save_file({name: t.contiguous() for name, t in tensors.items()}, whole, metadata={"step": str(step)})
+    metadata = {"progress": json.dumps(asdict(progress)), "data": json.dumps(data)}
+    save_file({name: t.contiguous() for name, t in tensors.items()}, whole, metadata=metadata)
     whole.replace(path)
 
 
-def load_state(path: Path, learner: nn.Module, optimizer: MuonAdamW) -> int:
+def load_state(path: Path, learner: nn.Module, optimizer: MuonAdamW, data: Mapping[str, Any]) -> Progress:
     """Puts a state back, so that the run goes on.
 
-    Returns the number of steps done. Raises ``ValueError`` if it is another model's.
+    Returns how far it is. Raises ``ValueError`` if it is another model's, or a run of other data than ``data``.
     """
     with safe_open(path, framework="pt") as file:
         names = list(file.keys())
-        step = int(file.metadata()["step"])
+        metadata = file.metadata()
+        begun = json.loads(metadata["data"])
+        for name, value in data.items():
+            if begun.get(name) != value:
+                raise ValueError(
+                    f"{path}: the run was begun with {name} {begun.get(name)}, not {value}: go on with that, or in a "
+                    f"new folder"
+                )
         weights = {n.removeprefix("model/"): file.get_tensor(n) for n in names if n.startswith("model/")}
         mismatch = set(weights) ^ set(learner.state_dict())
         if mismatch:
@@ -42,7 +64,8 @@ def load_state(path: Path, learner: nn.Module, optimizer: MuonAdamW) -> int:
             learner.load_state_dict(weights)
         prefix = "optimizer/"
         optimizer.load_state_dict({n.removeprefix(prefix): file.get_tensor(n) for n in names if n.startswith(prefix)})
-    return step
+    progress = json.loads(metadata["progress"])
+    return Progress(progress["step"], tuple(progress["norms"]))
 
 
 def load_weights(path: Path, learner: nn.Module) -> None:

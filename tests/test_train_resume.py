@@ -1,0 +1,132 @@
+"""A run that was killed goes on as if it had not been, and notices when it cannot."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.multiprocessing.spawn import spawn
+
+from kimi_vl.train import loop, muon, parallel
+from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.loop import Schedule, train
+from kimi_vl.train.packing import Batch, Sample
+from tests.conftest import random_model
+from tests.training import TINY, logged, pupil_of, with_picture, words
+
+STEPS = 24
+
+
+def draw(seed: int, index: int) -> Sample:
+    return with_picture(index, (2, 4), "ab") if index % 3 == 0 else words(4 + index % 5, index, 2)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def run(
+    folder: Path, *, seed: int = 3, steps: int = STEPS, pause: float = 0.0, passes: int = 2, until: int = STEPS
+) -> None:
+    def slowly(seed: int, index: int) -> Sample:
+        time.sleep(pause)
+        if index >= 4 * until:
+            raise StoppedError
+        return draw(seed, index)
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    data = Mixture([Source("all", 1.0, slowly)], seed=seed, batch_size=4, passes=passes)
+    pupil = pupil_of(random_model(config=TINY), reading=0.5)
+    train(pupil, data, Schedule(steps, peak=1e-3, warmup=2, save_every=3), folder, workers=0)
+
+
+def killed(rank: int, folder: Path) -> None:
+    run(folder, pause=0.01)
+
+
+def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit, wherever SIGKILL met it (J5)."""
+    run(tmp_path / "whole")
+    parts, r = tmp_path / "parts", random.Random(7)
+    for _ in range(3):
+        context = spawn(killed, args=(parts,), nprocs=1, join=False)
+        assert context is not None
+        (process,) = context.processes
+        until = time.monotonic() + 60
+        wanted = len(logged(parts)) + r.randint(1, 6)
+        while len(logged(parts)) < wanted and process.is_alive() and time.monotonic() < until:
+            time.sleep(r.random() / 50)
+        assert process.is_alive() and process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    assert 0 < len(logged(parts)) < STEPS
+    run(parts)
+    assert logged(parts) == logged(tmp_path / "whole")
+    ours, theirs = (load_file(folder / "state.safetensors") for folder in (parts, tmp_path / "whole"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert not list(parts.glob("*.tmp"))
+
+
+def one_of_two(rank: int, port: int, folder: Path) -> None:
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= place | {"RANK": str(rank), "WORLD_SIZE": "2"}
+    parallel.join()
+    with patch.object(muon, "fast_dtype", lambda device: torch.float32), suppress(StoppedError):
+        run(folder, steps=9, until=6)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muon, "fast_dtype", lambda device: torch.float32)
+    run(tmp_path / "whole", steps=9)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn(one_of_two, args=(port, tmp_path / "parts"), nprocs=2)
+    assert len(logged(tmp_path / "parts")) == 6
+    run(tmp_path / "parts", steps=9)
+    for ours, theirs in zip(logged(tmp_path / "parts"), logged(tmp_path / "whole"), strict=True):
+        assert ours["text"] == pytest.approx(theirs["text"], rel=1e-5), ours["step"]
+
+
+@pytest.mark.parametrize(("wish", "told"), [({"seed": 4}, "seed 3, not 4"), ({"passes": 1}, "passes 2, not 1")])
+def test_a_run_of_other_data_is_no_run_to_go_on_with(tmp_path: Path, wish: dict[str, int], told: str) -> None:
+    run(tmp_path, steps=1)
+    before = (tmp_path / "state.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=told):
+        run(tmp_path, steps=2, **wish)
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+
+
+def test_a_spike_moves_nothing_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch whose pixels make the gradient a hundred times as long, among usual ones."""
+    monkeypatch.setattr(loop, "_REMEMBERED", 5)
+    pupil = pupil_of(random_model(config=TINY))
+    spiked = 8
+    weights: dict[int, torch.Tensor] = {}
+
+    class Spiking(Mixture):
+        def __getitem__(self, number: int) -> list[Batch]:
+            weights[number] = pupil.model.language_model.lm_head.weight.detach().clone()
+            (batch,) = super().__getitem__(number)
+            return [replace(batch, weights=batch.weights * 1000) if number == spiked else batch]
+
+    monkeypatch.setattr(loop, "_over_all", lambda totals: replace(totals, weight=4.0))
+    data = Spiking([Source("all", 1.0, draw)], seed=3, batch_size=4)
+    train(pupil, data, Schedule(12, peak=1e-3, warmup=1), tmp_path, workers=0)
+    norms = [line["grad_norm"] for line in logged(tmp_path)]
+    assert norms[spiked] > 100 * max(norms[:spiked])
+    assert torch.equal(weights[spiked], weights[spiked + 1])
+    assert not torch.equal(weights[spiked + 1], weights[spiked + 2])
+    assert [line["step"] for line in logged(tmp_path) if line.get("skipped")] == [spiked + 1]
