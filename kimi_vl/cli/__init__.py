@@ -1,4 +1,4 @@
-"""The command line: ``kimi-vl ask | bench | chat | export | info | init | plan | quantize | serve``.
+"""The command line: ``kimi-vl ask | bench | chat | export | info | init | plan | quantize | serve | train``.
 
 One file a command. This one knows only how a run ends: what a user did wrong is one line on stderr and exit code 2,
 Ctrl-C is 130, a reader that went away is 1. Commands import torch when they run, so that help comes at once.
@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from kimi_vl import __version__
-from kimi_vl.cli import ask, bench, chat, export, info, init, plan, quantize, serve
+from kimi_vl.cli import ask, bench, chat, export, info, init, plan, quantize, serve, train_run
 
 _NAME = "kimi-vl"
 
@@ -33,6 +33,9 @@ app.command("init")(init.init)
 app.command("plan")(plan.plan_memory)
 app.command("quantize")(quantize.quantize)
 app.command("serve")(serve.serve)
+training = typer.Typer(help="Train a model, stage by stage.", rich_markup_mode=None, no_args_is_help=True)
+training.command("run")(train_run.run)
+app.add_typer(training, name="train")
 
 
 def _show_version(wanted: bool) -> None:

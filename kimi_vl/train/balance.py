@@ -48,8 +48,13 @@ def loads_of(routings: Sequence[Routing]) -> Tensor:
 
 @torch.no_grad()
 def update_correction_bias(model: KimiVLForConditionalGeneration, loads: Tensor, rate: float) -> None:
-    """Moves each layer's bias by ``rate`` towards the experts that got less than their share of loads [layers, E]."""
+    """Moves each layer's bias by ``rate`` towards the experts that got less than their share of loads [layers, E].
+
+    A router that is held still keeps its bias too.
+    """
     for moe, load in zip(moe_layers(model), loads.float(), strict=True):
+        if not moe.gate.weight.requires_grad:
+            continue
         moe.gate.e_score_correction_bias += rate * torch.sign(load.mean() - load)
 
 

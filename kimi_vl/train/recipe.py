@@ -1,0 +1,136 @@
+"""A stage's recipe: one TOML file, read strictly.
+
+    stage = "joint"
+    run = ".runs/nano/joint"          # where it is kept, and goes on from
+    start = ".runs/nano/alignment"    # a run, a model folder or an alias; without it, new weights of `config`
+    steps = 4000
+    batch_size = 512
+    peak = 2e-3
+
+    [[sources]]
+    name = "lines"
+    weight = 0.3
+    draw = "recipes.nano.sources:line"      # (seed, index) -> Sample
+    [[sources]]
+    name = "mine"
+    weight = 0.1
+    jsonl = "mine.jsonl"                    # conversations
+
+Paths are relative to where the run is started. Knows nothing of what a stage does.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+_Table = TypeVar("_Table")
+
+
+@dataclass(frozen=True)
+class SourceRecipe:
+    """Where a share of the samples comes from: exactly one of ``draw`` and ``jsonl``."""
+
+    name: str
+    weight: float
+    draw: str | None = None
+    jsonl: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.draw is None) == (self.jsonl is None):
+            raise ValueError(f"source {self.name}: give either draw or jsonl")
+        if self.weight <= 0:
+            raise ValueError(f"source {self.name}: weight must be above 0, not {self.weight}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a stage's run does."""
+
+    stage: str
+    run: str
+    steps: int
+    batch_size: int
+    peak: float
+    sources: tuple[SourceRecipe, ...]
+    start: str | None = None
+    config: str | None = None
+    processor: str = "nano"
+    context: int = 8192
+    seed: int = 0
+    pieces: int = 1
+    passes: int = 1
+    reading: float = 0.0
+    warmup: int = 50
+    decay: float = 0.3
+    save_every: int = 200
+    log_every: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("sources: give at least one [[sources]]")
+        for name in ("steps", "batch_size", "context", "pieces", "passes", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay is a share of the steps, 0 to 1, not {self.decay}")
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError(f"sources: two are called {max(names, key=names.count)!r}")
+
+
+def read_recipe(path: Path, wishes: Sequence[str] = ()) -> Recipe:
+    """The recipe of a file; ``wishes`` such as ``steps=10`` put other values in its place.
+
+    Raises: ``ValueError`` naming the file and the key.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"there is no recipe {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from None
+    for wish in wishes:
+        key, equals, value = wish.partition("=")
+        if not equals:
+            raise ValueError(f"{wish!r} sets nothing: write it as key=value")
+        raw[key.strip()] = _value(value.strip())
+    try:
+        sources = raw.get("sources", [])
+        if not isinstance(sources, list):
+            raise ValueError("sources must be tables, each beginning with [[sources]]")
+        return _table(Recipe, raw | {"sources": tuple(_table(SourceRecipe, source) for source in sources)})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _table(kind: type[_Table], raw: Mapping[str, Any]) -> _Table:
+    """Strictly: every key is known, none is missing, each value has its type."""
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"{raw!r} is no table")
+    hints = get_type_hints(kind)
+    if unknown := sorted(raw.keys() - hints.keys()):
+        raise ValueError(f"there is no key {unknown[0]!r}; known are {', '.join(hints)}")
+    needed = [field.name for field in fields(kind) if field.default is MISSING]  # type: ignore[arg-type]
+    if missing := [name for name in needed if name not in raw]:
+        raise ValueError(f"{missing[0]} is missing")
+    return kind(**{name: _typed(name, value, hints[name]) for name, value in raw.items()})
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    kinds = [kind for kind in (get_args(hint) or (hint,)) if isinstance(kind, type)]
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if name != "sources" and (not isinstance(value, tuple(kinds)) or isinstance(value, bool)):
+        raise ValueError(f"{name} must be {kinds[0].__name__}, not {value!r}")
+    return value

@@ -1,0 +1,30 @@
+"""What makes a stage: which part of the model moves, what turns batches into a loss, how the model is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kimi_vl.config import KimiVLConfig
+from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
+from kimi_vl.patches import ImageProcessorConfig
+from kimi_vl.train.learned import Pupil
+from kimi_vl.train.learner import Learner
+
+
+def answering(model: KimiVLForConditionalGeneration, images: ImageProcessorConfig, reading: float) -> Pupil:
+    """The pupil of all stages but the first of the tower: it learns to say what the data says."""
+    return Learner(model, images, reading=reading)
+
+
+def unchanged(config: KimiVLConfig) -> KimiVLConfig:
+    return config
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``moves`` are beginnings of the pupil's parameter names; ``pupil`` gets the weight of the reading loss too."""
+
+    moves: tuple[str, ...]
+    pupil: Callable[[KimiVLForConditionalGeneration, ImageProcessorConfig, float], Pupil] = answering
+    config: Callable[[KimiVLConfig], KimiVLConfig] = unchanged

@@ -1,0 +1,216 @@
+"""A recipe is read strictly, and run to a model that everything else opens."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from kimi_vl import KimiVL, KimiVLProcessor, SamplingParams
+from kimi_vl.checkpoint import load_model, read_config
+from kimi_vl.config import nano
+from kimi_vl.train.packing import Sample
+from kimi_vl.train.recipe import Recipe, SourceRecipe, read_recipe
+from kimi_vl.train.run import run
+from kimi_vl.train.stages import STAGES
+from tests.training import captioned, logged, with_picture, words
+
+WHOLE = """
+stage = "joint"
+run = "there"
+config = "config.json"
+steps = 4
+batch_size = 2
+peak = 1e-3
+
+[[sources]]
+name = "words"
+weight = 2
+draw = "tests.test_train_recipe:draw"
+"""
+
+
+def draw(seed: int, index: int) -> Sample:
+    return words(6 + index % 3, seed + index, 3)
+
+
+def draw_caption(seed: int, index: int) -> Sample:
+    return captioned(seed + index, (2, 4), [3 + index % 4, 1], "ab" if index % 2 else None)
+
+
+def draw_shown(seed: int, index: int) -> Sample:
+    """A picture before a text, at the placeholder that nano has."""
+    sample = with_picture(seed + index)
+    ids = sample.input_ids.clone()
+    ids[:2] = nano().media_placeholder_token_id
+    return replace(sample, input_ids=ids)
+
+
+def written(folder: Path, text: str = WHOLE) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_recipe_is_read_and_wishes_come_first(tmp_path: Path) -> None:
+    recipe = read_recipe(written(tmp_path), ["steps=9", "start = .runs/x", "peak=1", "run='a b'"])
+    assert recipe == Recipe(
+        stage="joint",
+        run="a b",
+        steps=9,
+        batch_size=2,
+        peak=1.0,
+        sources=(SourceRecipe("words", 2.0, draw="tests.test_train_recipe:draw"),),
+        start=".runs/x",
+        config="config.json",
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("steps = 4", "step = 4", "there is no key 'step'; known are stage, run, steps"),
+        ("steps = 4", "", "steps is missing"),
+        ("steps = 4", "steps = 0", "steps must be at least 1, not 0"),
+        ("steps = 4", "steps = 4.5", "steps must be int, not 4.5"),
+        ("steps = 4", "steps = true", "steps must be int, not True"),
+        ("steps = 4", "steps = '4'", "steps must be int, not '4'"),
+        ("peak = 1e-3", "peak = 'high'", "peak must be float, not 'high'"),
+        ("peak = 1e-3", "peak = 1\ndecay = 2", "decay is a share of the steps, 0 to 1, not 2.0"),
+        ("weight = 2", "weight = 0", "source words: weight must be above 0, not 0.0"),
+        ("weight = 2", "weights = 2", "there is no key 'weights'; known are name, weight, draw, jsonl"),
+        ("weight = 2", "weight = 2\njsonl = 'x'", "source words: give either draw or jsonl"),
+        ("[[sources]]", "[sources]", r"sources must be tables, each beginning with [[sources]]"),
+        (WHOLE[WHOLE.index("[[") :], "", r"sources: give at least one [[sources]]"),
+        ("steps = 4", "steps = ", "is not TOML"),
+    ],
+)
+def test_what_is_no_recipe_is_told(tmp_path: Path, old: str, new: str, told: str) -> None:
+    path = written(tmp_path, WHOLE.replace(old, new))
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        read_recipe(path)
+    assert str(path) in str(caught.value) and told in str(caught.value)
+
+
+def test_two_sources_of_a_name_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, WHOLE + WHOLE[WHOLE.index("[[") :])
+    with pytest.raises(ValueError, match="two are called 'words'"):
+        read_recipe(path)
+
+
+def test_our_own_recipes_are_whole() -> None:
+    """Every stage is known, every source is there, and each goes on from the one before it."""
+    folder = Path(__file__).parents[1] / "recipes" / "nano"
+    recipes = {path.stem: read_recipe(path) for path in folder.glob("*.toml")}
+    assert {"text", "vision", "alignment", "joint", "cooldown"} <= recipes.keys()
+    for recipe in recipes.values():
+        assert recipe.stage in STAGES
+        assert recipe.start is None or Path(recipe.start).name in recipes
+        assert sum(source.weight for source in recipe.sources) == pytest.approx(1.0)
+    assert len({recipe.seed for recipe in recipes.values()}) == len(recipes)
+
+
+def small(folder: Path) -> Path:
+    """Nano's vocabulary in a model that learns in no time."""
+    config = nano()
+    text = replace(config.text_config, hidden_size=64, num_hidden_layers=2, intermediate_size=64, rope_theta=50_000.0)
+    vision = replace(config.vision_config, hidden_size=48, num_hidden_layers=1, intermediate_size=64)
+    path = folder / "config.json"
+    path.write_text(json.dumps(replace(config, text_config=text, vision_config=vision).to_dict()))
+    return path
+
+
+def recipe_of(folder: Path, stage: str, source: str, **wishes: object) -> Recipe:
+    known = {"run": str(folder / stage), "steps": 4, "batch_size": 4, "peak": 1e-2, "warmup": 1, "save_every": 2}
+    sources = (SourceRecipe(source, 1.0, draw=f"tests.test_train_recipe:{source}"),)
+    return Recipe(stage=stage, sources=sources, **known | wishes)  # type: ignore[arg-type]
+
+
+def test_stages_follow_each_other_to_a_model_that_opens(tmp_path: Path) -> None:
+    """Text, captions, pictures; each moves its own part only. The model and its processor are stored together (J8)."""
+    config = small(tmp_path)
+    run(recipe_of(tmp_path, "text", "draw", config=str(config)), workers=0)
+    run(recipe_of(tmp_path, "vision", "draw_caption", start=str(tmp_path / "text"), reading=1.0), workers=0)
+    run(recipe_of(tmp_path, "alignment", "draw_shown", start=str(tmp_path / "vision")), workers=0)
+    run(recipe_of(tmp_path, "joint", "draw_shown", start=str(tmp_path / "alignment")), workers=0)
+    models = {stage: load_model(tmp_path / stage / "model") for stage in ("text", "vision", "alignment", "joint")}
+    moved = {
+        stage: {
+            part
+            for part in ("vision_tower", "multi_modal_projector", "language_model")
+            for name, weight in models[before].state_dict().items()
+            if name.startswith(part) and not torch.equal(models[stage].state_dict()[name], weight)
+        }
+        for before, stage in (("text", "vision"), ("vision", "alignment"), ("alignment", "joint"))
+    }
+    assert moved["vision"] == {"vision_tower"}
+    assert moved["alignment"] == {"vision_tower", "multi_modal_projector"}
+    assert moved["joint"] == {"vision_tower", "multi_modal_projector", "language_model"}
+    folder = tmp_path / "joint" / "model"
+    model, processor = KimiVL.from_pretrained(folder), KimiVLProcessor.from_pretrained(folder)
+    assert model.generate(processor([{"role": "user", "content": "Hello"}]), SamplingParams(max_new_tokens=3))
+
+
+def test_what_is_exported_is_what_was_trained(tmp_path: Path) -> None:
+    """(H13)"""
+    folder = run(recipe_of(tmp_path, "joint", "draw_shown", config=str(small(tmp_path))), workers=0)
+    trained, stored = load_model(tmp_path / "joint" / "model"), load_model(folder, dtype=torch.bfloat16)
+    assert all(torch.equal(weight, stored.state_dict()[name]) for name, weight in trained.state_dict().items())
+    sample = draw_shown(0, 0)
+    with torch.inference_mode():
+        logits = stored(sample.input_ids[2:], [6]).logits
+    assert logits.isfinite().all()
+
+
+def test_a_run_goes_on_and_ends_once(tmp_path: Path) -> None:
+    config = str(small(tmp_path))
+    run(recipe_of(tmp_path, "joint", "draw", config=config, steps=3), workers=0)
+    run(recipe_of(tmp_path, "joint", "draw", config=config, steps=6), workers=0)
+    assert [line["step"] for line in logged(tmp_path / "joint")] == [1, 2, 3, 4, 5, 6]
+    run(recipe_of(tmp_path, "joint", "draw", config=config, steps=6), workers=0)
+    assert len(logged(tmp_path / "joint")) == 6
+    assert not list((tmp_path / "joint").glob(".*"))
+
+
+def test_the_base_of_the_rotary_embedding_rises_with_the_context(tmp_path: Path) -> None:
+    run(recipe_of(tmp_path, "joint", "draw", config=str(small(tmp_path))), workers=0)
+    folder = run(recipe_of(tmp_path, "long_context", "draw", start=str(tmp_path / "joint")), workers=0)
+    assert read_config(tmp_path / "joint").text_config.rope_theta == 50_000.0
+    assert read_config(folder).text_config.rope_theta == 800_000.0
+
+
+@pytest.mark.parametrize(
+    ("wishes", "told"),
+    [
+        ({"stage": "rlhf"}, "there is no stage 'rlhf'; there are text, vision"),
+        ({"config": "nowhere.json"}, "config: there is no file nowhere.json"),
+        ({"config": None}, "give start"),
+        ({"start": "nowhere"}, "no model 'nowhere'"),
+        ({"batch_size": 4, "pieces": 3}, "is not cut evenly"),
+        ({"sources": (SourceRecipe("x", 1.0, draw="nowhere:x"),)}, "source x: there is no nowhere:x"),
+        ({"sources": (SourceRecipe("x", 1.0, draw="tests.training:nothing"),)}, "source x: there is no tests.training"),
+        ({"sources": (SourceRecipe("x", 1.0, draw="json"),)}, "source x"),
+    ],
+)
+def test_what_cannot_be_run_is_told_before_any_work(tmp_path: Path, wishes: dict[str, object], told: str) -> None:
+    known: dict[str, object] = {"config": str(small(tmp_path))}
+    recipe = replace(recipe_of(tmp_path, "joint", "draw"), **known | wishes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=told):
+        run(recipe, workers=0)
+    assert not (tmp_path / "joint").exists()
+
+
+def test_on_the_command_line(tmp_path: Path) -> None:
+    small(tmp_path)
+    command = [sys.executable, "-m", "kimi_vl.cli", "train", "run", str(written(tmp_path))]
+    where = ["--set", f"run={tmp_path / 'run'}", "--set", f"config={tmp_path / 'config.json'}", "--workers", "0"]
+    done = subprocess.run([*command, *where], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'run' / 'model'}\n"), done.stderr
+    for wrong, told in ((["--set", "steps"], "'steps' sets nothing"), (["--set", "seed=x"], "seed must be int")):
+        refused = subprocess.run([*command, *wrong], capture_output=True, text=True, check=False)
+        assert refused.returncode == 2 and told in refused.stderr and refused.stderr.count("\n") == 1
