@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from kimi_vl.train.learned import Pupil
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.packing import Sample
 from tests.conftest import random_model
-from tests.training import TINY, captioned, image_text_pupil_of, pupil_of, with_picture, words
+from tests.training import TINY, captioned, image_text_pupil_of, logged, pupil_of, with_picture, words
 
 
 def conversing(seed: int, index: int) -> Sample:
@@ -51,11 +50,6 @@ def run(kind: str, folder: Path, steps: int, pieces: int = 1) -> dict[str, torch
     with patch.object(muon, "fast_dtype", lambda device: torch.float32):
         train(pupil, data, Schedule(steps, peak=1e-2, warmup=1), folder, workers=0)
     return {name: p.detach().contiguous() for name, p in pupil.state_dict().items()}
-
-
-def figures(folder: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
 def agree(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
@@ -94,14 +88,14 @@ def test_processes_step_as_one_and_stay_alike(tmp_path: Path, world_size: int, k
         assert all(torch.equal(first[name], other[name]) for name in first)
     agree(first, run(kind, tmp_path / "alone", 3))
     # The first logs and saves, for all.
-    for ours, theirs in zip(figures(tmp_path / "together"), figures(tmp_path / "alone"), strict=True):
+    for ours, theirs in zip(logged(tmp_path / "together"), logged(tmp_path / "alone"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 def test_a_batch_in_pieces_is_one_batch(tmp_path: Path) -> None:
     """(H9) Though each piece has its own number of answers, lines and sequences."""
     agree(run("answers", tmp_path / "pieces", 3, pieces=4), run("answers", tmp_path / "whole", 3))
-    for ours, theirs in zip(figures(tmp_path / "pieces"), figures(tmp_path / "whole"), strict=True):
+    for ours, theirs in zip(logged(tmp_path / "pieces"), logged(tmp_path / "whole"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from kimi_vl import KimiVL, KimiVLProcessor, SamplingParams
 from kimi_vl.checkpoint import load_model, read_config
@@ -126,9 +127,9 @@ def small(folder: Path) -> Path:
 
 
 def recipe_of(folder: Path, stage: str, source: str, **wishes: object) -> Recipe:
-    known = {"run": str(folder / stage), "steps": 4, "batch_size": 4, "peak": 1e-2, "warmup": 1, "save_every": 2}
-    sources = (SourceRecipe(source, 1.0, draw=f"tests.test_train_recipe:{source}"),)
-    return Recipe(stage=stage, sources=sources, **known | wishes)  # type: ignore[arg-type]
+    known: dict[str, object] = {"run": str(folder / stage), "steps": 4, "batch_size": 4, "peak": 1e-2, "warmup": 1}
+    known |= {"sources": (SourceRecipe(source, 1.0, draw=f"tests.test_train_recipe:{source}"),), "save_every": 2}
+    return Recipe(stage=stage, **known | wishes)  # type: ignore[arg-type]
 
 
 def test_stages_follow_each_other_to_a_model_that_opens(tmp_path: Path) -> None:
@@ -177,6 +178,23 @@ def test_a_run_goes_on_and_ends_once(tmp_path: Path) -> None:
     assert not list((tmp_path / "joint").glob(".*"))
 
 
+def test_a_file_of_conversations_is_learned_from(tmp_path: Path) -> None:
+    """With the pictures that it names; what is wrong in it is told before anything is trained."""
+    Image.new("RGB", (56, 28), "red").save(tmp_path / "red.png")
+    turns = [{"from": "human", "value": "<image>\nWhich colour?"}, {"from": "gpt", "value": "red"}]
+    line = json.dumps({"image": "red.png", "conversations": turns})
+    (tmp_path / "data.jsonl").write_text(line + "\n" + line.replace("red.png", "blue.png") + "\n")
+    sources = (SourceRecipe("mine", 1.0, jsonl=str(tmp_path / "data.jsonl")),)
+    recipe = recipe_of(tmp_path, "sft", "draw", config=str(small(tmp_path)), sources=sources, steps=20)
+    with pytest.raises(ValueError, match=r"data\.jsonl:2: .*blue\.png"):
+        run(recipe, workers=0)
+    assert not (tmp_path / "sft").exists()
+    (tmp_path / "data.jsonl").write_text(line + "\n")
+    run(recipe, workers=0)
+    losses = [line["text"] for line in logged(tmp_path / "sft")]
+    assert losses[-1] < 0.2 * losses[0]
+
+
 def test_the_base_of_the_rotary_embedding_rises_with_the_context(tmp_path: Path) -> None:
     run(recipe_of(tmp_path, "joint", "draw", config=str(small(tmp_path))), workers=0)
     folder = run(recipe_of(tmp_path, "long_context", "draw", start=str(tmp_path / "joint")), workers=0)
@@ -214,3 +232,8 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     for wrong, told in ((["--set", "steps"], "'steps' sets nothing"), (["--set", "seed=x"], "seed must be int")):
         refused = subprocess.run([*command, *wrong], capture_output=True, text=True, check=False)
         assert refused.returncode == 2 and told in refused.stderr and refused.stderr.count("\n") == 1
+    report = [sys.executable, "-m", "kimi_vl.cli", "train", "report"]
+    done = subprocess.run([*report, str(tmp_path / "run")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'run' / 'report.html'}\n"), done.stderr
+    refused = subprocess.run([*report, str(tmp_path / "nowhere")], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1

@@ -71,6 +71,8 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: Path, mo
         os.kill(process.pid, signal.SIGKILL)
         process.join()
     assert 0 < len(logged(parts)) < STEPS
+    with (parts / "log.jsonl").open("a") as log:
+        log.write('{"step": 99, "te')  # as far as a kill in the middle of a line lets it come
     run(parts)
     assert logged(parts) == logged(tmp_path / "whole")
     ours, theirs = (load_file(folder / "state.safetensors") for folder in (parts, tmp_path / "whole"))

@@ -83,8 +83,14 @@ def learn(pupil: Pupil, *samples: Sample) -> Learned:
     return learned
 
 
+_CLOCK = (
+    *("seconds", "seconds_left", "gigabytes"),
+    *("samples_per_second", "tokens_per_second", "patches_per_second"),
+)
+
+
 def logged(folder: Path) -> list[dict[str, Any]]:
-    """What a run told so far, but for the time."""
+    """What a run told so far, but for how long it took."""
     path = folder / "log.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in _CLOCK} for line in lines]

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from kimi_vl import __version__
-from kimi_vl.cli import ask, bench, chat, export, info, init, plan, quantize, serve, train_run
+from kimi_vl.cli import ask, bench, chat, export, info, init, plan, quantize, serve, train
 
 _NAME = "kimi-vl"
 
@@ -34,7 +34,8 @@ app.command("plan")(plan.plan_memory)
 app.command("quantize")(quantize.quantize)
 app.command("serve")(serve.serve)
 training = typer.Typer(help="Train a model, stage by stage.", rich_markup_mode=None, no_args_is_help=True)
-training.command("run")(train_run.run)
+training.command("run")(train.run)
+training.command("report")(train.report)
 app.add_typer(training, name="train")
 
 

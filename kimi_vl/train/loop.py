@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -22,6 +22,7 @@ from kimi_vl.train import parallel
 from kimi_vl.train.balance import busiest_share, idlest_share, loads_of, moe_layers, update_correction_bias
 from kimi_vl.train.data import Mixture
 from kimi_vl.train.learned import Learned, Pupil
+from kimi_vl.train.log import Listener, RunLog
 from kimi_vl.train.optim import MuonAdamW, warmup_stable_decay
 from kimi_vl.train.packing import Batch, Totals
 from kimi_vl.train.state import Progress, load_state, save_state
@@ -51,11 +52,12 @@ def train(
     folder: Path,
     *,
     workers: int = 1,
+    listener: Listener | None = None,
 ) -> None:
     """Trains until ``schedule.steps``, from ``folder/state.safetensors`` if there is one.
 
-    Logs one JSON object every ``log_every`` steps to ``folder/log.jsonl``. Only parameters that require gradients move.
-    Of several processes, the first logs and saves.
+    Tells every ``log_every`` steps what :class:`RunLog` has of them. Only parameters that require gradients move. Of
+    several processes, the first tells and saves.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "state.safetensors"
@@ -64,14 +66,13 @@ def train(
     progress = load_state(state, learner, optimizer, data.recipe) if state.exists() else Progress()
     start, norms = progress.step, deque(progress.norms, maxlen=_REMEMBERED)
     (folder / "schedule.json").write_text(json.dumps(asdict(schedule)))
-    log_path = folder / "log.jsonl"
-    if not parallel.rank():
-        # Steps after the last save are done again, and would be told twice.
-        told = log_path.read_text().splitlines(keepends=True) if log_path.exists() else []
-        log_path.write_text("".join(line for line in told if json.loads(line)["step"] <= start))
     learner.train()
-    began = time.monotonic()
-    with log_path.open("a") as log:
+    with ExitStack() as stack:
+        log: RunLog | None = None
+        if not parallel.rank():
+            path = folder / "log.jsonl"
+            log = stack.enter_context(RunLog(path, start=start, steps=schedule.steps, listener=listener))
+        skipped = 0
         for step, batches in enumerate(data.batches(start, schedule.steps, workers=workers), start):
             totals = _over_all(sum((batch.totals for batch in batches), Totals()))
             learned = [_learn(learner, batch, totals) for batch in batches]
@@ -81,24 +82,25 @@ def train(
             )
             most = _SPIKE * median(norms) if len(norms) == _REMEMBERED else math.inf
             norm = optimizer.step(lr, skip_above=most)
+            skipped += not norm <= most
             if math.isfinite(norm):
                 norms.append(norm)
             load = parallel.total(_loads(learner, learned))
             update_correction_bias(learner.model, load, schedule.balance_rate)
-            last = step + 1 == schedule.steps
-            if (step + 1) % schedule.log_every == 0 or last:
-                figures = _figures(learned)
+            done = step + 1
+            if log is not None:
+                log.count(totals)
+            if done % schedule.log_every == 0 or done == schedule.steps:
+                figures = {"lr": lr, "grad_norm": norm, **_figures(learned)}
                 if load.any():
                     figures |= {"busiest": float(busiest_share(load)), "idlest": float(idlest_share(load))}
-                if not norm <= most:
-                    figures["skipped"] = 1.0
-                line = {"step": step + 1, "lr": lr, "grad_norm": norm, "seconds": time.monotonic() - began, **figures}
-                if not parallel.rank():
-                    print(json.dumps(line), file=log, flush=True)
-            if parallel.rank():
-                continue
-            if (step + 1) % schedule.save_every == 0 or last:
-                save_state(state, learner, optimizer, Progress(step + 1, tuple(norms)), data.recipe)
+                if skipped:
+                    figures["skipped"] = skipped
+                if log is not None:
+                    log.tell(done, figures)
+                skipped = 0
+            if not parallel.rank() and (done % schedule.save_every == 0 or done == schedule.steps):
+                save_state(state, learner, optimizer, Progress(done, tuple(norms)), data.recipe)
 
 
 def _learn(learner: Pupil, batch: Batch, totals: Totals) -> Learned:
@@ -110,8 +112,8 @@ def _learn(learner: Pupil, batch: Batch, totals: Totals) -> Learned:
 
 
 def _over_all(mine: Totals) -> Totals:
-    sums = parallel.total(torch.tensor([mine.samples, mine.weight, mine.characters], dtype=torch.float64)).tolist()
-    return Totals(int(sums[0]), sums[1], int(sums[2]))
+    samples, weight, *counts = parallel.total(torch.tensor(astuple(mine), dtype=torch.float64)).tolist()
+    return Totals(int(samples), weight, *map(int, counts))
 
 
 def _loads(learner: Pupil, learned: Sequence[Learned]) -> Tensor:

@@ -6,7 +6,7 @@ In: samples as the data makes them. Out: :class:`Batch`. Knows nothing of where 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,9 +35,11 @@ class Totals:
     samples: int = 0
     weight: float = 0.0  # of all targets
     characters: int = 0  # on pictures of lines
+    tokens: int = 0
+    patches: int = 0
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(self.samples + other.samples, self.weight + other.weight, self.characters + other.characters)
+        return Totals(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Batch:
     def totals(self) -> Totals:
         """Its own share of them."""
         characters = sum(len(text) for text in self.written if text is not None)
-        return Totals(len(self.lengths), float(self.weights.sum()), characters)
+        patches = 0 if self.pixels is None else len(self.pixels)
+        return Totals(len(self.lengths), float(self.weights.sum()), characters, len(self.input_ids), patches)
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device; the grids, which only the host reads, stay."""

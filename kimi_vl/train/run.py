@@ -26,9 +26,11 @@ from kimi_vl.precision import fast_dtype
 from kimi_vl.processor import KimiVLProcessor, check_vocabulary
 from kimi_vl.train import parallel
 from kimi_vl.train.balance import moe_layers
+from kimi_vl.train.conversations import Conversations
 from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.fused_experts import fuse_experts
 from kimi_vl.train.learned import Pupil
+from kimi_vl.train.log import Listener
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.packing import Sample
 from kimi_vl.train.recipe import Recipe, SourceRecipe
@@ -38,11 +40,12 @@ from kimi_vl.train.state import load_weights
 _STATE = "state.safetensors"
 
 
-def run(recipe: Recipe, *, workers: int | None = None) -> Path:
+def run(recipe: Recipe, *, workers: int | None = None, listener: Listener | None = None) -> Path:
     """Trains to the recipe's last step and returns the model's folder. Called again, it goes on where it was.
 
-    ``workers`` processes draw samples, by default as many as there are processors beside this one. Raises:
-    ``ValueError`` for anything in the recipe that cannot be, before the first sample is drawn.
+    ``workers`` processes draw samples, by default as many as there are processors beside this one; ``listener`` hears
+    what the log is told. Raises: ``ValueError`` for anything in recipe or data that cannot be, before the first sample
+    is drawn.
     """
     if recipe.stage not in STAGES:
         raise ValueError(f"there is no stage {recipe.stage!r}; there are {', '.join(STAGES)}")
@@ -50,7 +53,9 @@ def run(recipe: Recipe, *, workers: int | None = None) -> Path:
     processor = KimiVLProcessor.from_pretrained(recipe.processor)
     config = stage.config(_config(recipe))
     check_vocabulary(processor.tokenizer.vocab_size, config)
-    sources = [Source(source.name, source.weight, _draw(source)) for source in recipe.sources]
+    sources = [
+        Source(source.name, source.weight, _draw(source, processor, recipe.context)) for source in recipe.sources
+    ]
     parallel.join()
     data = Mixture(sources, seed=recipe.seed, batch_size=recipe.batch_size, pieces=recipe.pieces, passes=recipe.passes)
     pupil = _pupil(recipe, config, processor)
@@ -71,7 +76,8 @@ def run(recipe: Recipe, *, workers: int | None = None) -> Path:
         save_every=recipe.save_every,
         log_every=recipe.log_every,
     )
-    train(pupil, data, schedule, folder, workers=max(1, cores // processes - 1) if workers is None else workers)
+    workers = max(1, cores // processes - 1) if workers is None else workers
+    train(pupil, data, schedule, folder, workers=workers, listener=listener)
     if not parallel.rank():
         _export(pupil.model, processor, folder / "model")
     return folder / "model"
@@ -91,7 +97,9 @@ def _config(recipe: Recipe) -> KimiVLConfig:
     return KimiVLConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _draw(source: SourceRecipe) -> Callable[[int, int], Sample]:
+def _draw(source: SourceRecipe, processor: KimiVLProcessor, context: int) -> Callable[[int, int], Sample]:
+    if source.jsonl is not None:
+        return Conversations(Path(source.jsonl), processor, context=context).draw
     assert source.draw is not None
     module, colon, name = source.draw.partition(":")
     try:

@@ -12,10 +12,12 @@ from random import Random
 import torch
 from PIL import Image
 
-from kimi_vl.chat import Message, PicturePart, TextPart, render
+from kimi_vl.chat import Message, PicturePart, TextPart
 from kimi_vl.hub import NANO
 from kimi_vl.patches import ImageProcessorConfig, cut_bytes, fit
+from kimi_vl.processor import KimiVLProcessor
 from kimi_vl.tokenizer import Tokenizer
+from kimi_vl.train.conversations import sample_of
 from kimi_vl.train.packing import Sample
 from recipes.nano import questions
 from recipes.nano.captioned import Captioned
@@ -36,6 +38,11 @@ Draw = Callable[[int, int], Sample]
 @cache
 def tokenizer() -> Tokenizer:
     return Tokenizer.from_pretrained(NANO)
+
+
+@cache
+def processor() -> KimiVLProcessor:
+    return KimiVLProcessor(tokenizer(), PICTURES)
 
 
 def conversing(draw: Callable[[int, int, Split], Conversation]) -> Draw:
@@ -91,9 +98,10 @@ def plain_text(seed: int, index: int) -> Sample:
 
 def of_caption(image: Image.Image, caption: str, *, written: str | None = None) -> Sample:
     """A picture and its caption, between a beginning and an end, for the tower."""
-    pixels, grids = _cut((image,))
+    fitted, grid = fit(image, PICTURES)
+    pixels = cut_bytes(fitted.tobytes(), grid.h, grid.w, PICTURES)
     ids = torch.tensor([tokenizer().bos_id, *tokenizer().encode(caption), tokenizer().eos_id])
-    return Sample(ids, torch.arange(len(ids)) > 0, pixels, torch.tensor(grids), written)
+    return Sample(ids, torch.arange(len(ids)) > 0, pixels, torch.tensor([[grid.h, grid.w]]), written)
 
 
 def of_conversation(shown: Conversation, *, written: str | None = None) -> Sample:
@@ -103,20 +111,4 @@ def of_conversation(shown: Conversation, *, written: str | None = None) -> Sampl
         pictures = [PicturePart(b"") for _ in shown.pictures] if not number else []
         messages.append(Message("user", (*pictures, TextPart(turn.question))))
         messages.append(Message("assistant", (TextPart(turn.answer),)))
-    pixels, grids = _cut(shown.pictures)
-    down, across = PICTURES.merge_kernel_size
-    counts = [h * w // (down * across) for h, w in grids]
-    rendered = render(messages, tokenizer(), counts, add_generation_prompt=False)
-    return Sample(
-        torch.tensor(rendered.input_ids),
-        torch.tensor(rendered.answer_mask),
-        pixels,
-        torch.tensor(grids, dtype=torch.int64).reshape(-1, 2),
-        written,
-    )
-
-
-def _cut(images: tuple[Image.Image, ...]) -> tuple[torch.Tensor | None, list[tuple[int, int]]]:
-    fitted = [fit(image, PICTURES) for image in images]
-    pieces = [cut_bytes(image.tobytes(), grid.h, grid.w, PICTURES) for image, grid in fitted]
-    return (torch.cat(pieces) if pieces else None), [(grid.h, grid.w) for _, grid in fitted]
+    return sample_of(messages, shown.pictures, processor(), written=written)

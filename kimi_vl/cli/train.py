@@ -1,0 +1,76 @@
+"""``kimi-vl train run``: a stage by its recipe; ``kimi-vl train report``: a page to watch it by."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_EVERY = 5.0  # seconds
+
+
+def _teller(steps: int) -> Callable[[Mapping[str, float]], None]:
+    """Tells on stderr how far it is, now and then."""
+    last = float("-inf")
+
+    def tell(line: Mapping[str, float]) -> None:
+        nonlocal last
+        done = line["step"] == steps
+        if time.monotonic() - last < _EVERY and not done:
+            return
+        last = time.monotonic()
+        parts = [f"{name} {line[name]:.3f}" for name in ("text", "caption", "siglip", "reading") if name in line]
+        left = timedelta(seconds=round(line["seconds_left"]))
+        speed = f"{line['samples_per_second']:.0f} samples/s, {line['tokens_per_second']:.0f} tokens/s"
+        print(
+            f"step {line['step']:.0f} of {steps}: {', '.join(parts)}; {speed}, {line['gigabytes']:.1f} GB, {left} left",
+            file=sys.stderr,
+        )
+
+    return tell
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.", show_default=False)],
+    wishes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="In place of what the recipe says; repeatable."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=0, help="Processes that draw samples; one for each idle core, if not given."),
+    ] = None,
+) -> None:
+    """Train one stage, or go on with it; under torchrun with several processes."""
+    from kimi_vl.train.recipe import read_recipe
+
+    read = read_recipe(recipe, wishes or [])
+    # Sources of one's own lie where one is.
+    sys.path.insert(0, "")
+
+    from kimi_vl.train import parallel
+    from kimi_vl.train.run import run as train
+
+    folder = train(read, workers=workers, listener=_teller(read.steps))
+    if not parallel.rank():
+        print(folder)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or of several.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where to write; RUN/report.html if not given.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a page that shows how training goes, and print its path."""
+    from kimi_vl.train.report import report as write
+
+    target = run / "report.html" if out is None else out
+    write(run, target)
+    print(target)

@@ -1,0 +1,207 @@
+"""What stands in a run's folder, read from beside it while it works, and what is wrong with it.
+
+In: ``log.jsonl``, ``schedule.json``, ``samples.jsonl``. Out: :class:`Stage`, and alarms in words. No torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from pathlib import Path
+from statistics import fmean, variance
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError, safe_open
+
+from kimi_vl.train.curves import Curve
+
+_LOG = "log.jsonl"
+# What a line tells of how the step went, not of what was learned. All other figures are losses.
+WORDS = {
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "busiest": "busiest expert",
+    "idlest": "idlest expert",
+    "skipped": "skipped steps",
+    "samples_per_second": "samples a second",
+    "tokens_per_second": "tokens a second",
+    "patches_per_second": "patches a second",
+    "gigabytes": "memory in GB",
+}
+_CLOCKS = ("step", "seconds", "seconds_left")
+_DEAD = 50  # logged steps without work, after which an expert is called dead
+_LISTED = 20  # numbers of steps in a sentence
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the log. ``figures`` is all of it that is no clock, by name."""
+
+    step: int
+    seconds: float  # since the run began, or went on
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A question and what was answered at a step. Without ``wanted`` nobody knows what is right."""
+
+    step: int
+    question: str
+    answer: str
+    wanted: str | None
+    pictures: tuple[str, ...]
+
+    @property
+    def wrong(self) -> bool:
+        return self.wanted is not None and self.answer.strip() != self.wanted.strip()
+
+
+@dataclass(frozen=True)
+class Stage:
+    folder: Path
+    lines: Sequence[Line]
+    planned: int | None  # steps
+    samples_per_step: int | None
+    shown: Sequence[Shown]
+
+    @property
+    def losses(self) -> list[str]:
+        """In the order in which they first came."""
+        return [n for n in dict.fromkeys(name for line in self.lines for name in line.figures) if n not in WORDS]
+
+    def curve(self, name: str) -> Curve:
+        points = [(line.step, line.figures[name]) for line in self.lines if name in line.figures]
+        return Curve(name, points, exact=name == "lr")
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folder, if it is a run's; else the runs in it, in the order of their last lines."""
+    if (folder / _LOG).is_file():
+        return [folder]
+    logs = sorted(folder.glob(f"*/{_LOG}"), key=lambda log: (log.stat().st_mtime, log))
+    if not logs:
+        raise ValueError(f"{folder} has no {_LOG}, nor has a folder in it: give the folder that a training run writes")
+    return [log.parent for log in logs]
+
+
+def read_stage(folder: Path) -> Stage:
+    lines = list(_objects(folder / _LOG, _line))
+    for number, (before, after) in enumerate(pairwise(lines), 2):
+        if after.step <= before.step:
+            raise ValueError(f"{folder / _LOG}, line {number}: step {after.step} comes after step {before.step}")
+    planned, schedule = None, folder / "schedule.json"
+    if schedule.exists():
+        try:
+            planned = int(json.loads(schedule.read_text(encoding="utf-8"))["steps"])
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{schedule} does not tell how many steps are planned") from None
+    shown = list(_objects(folder / "samples.jsonl", _shown)) if (folder / "samples.jsonl").exists() else []
+    return Stage(folder, lines, planned, _samples_per_step(folder / "state.safetensors"), shown)
+
+
+def _objects(path: Path, read: Callable[[Any], T]) -> Iterator[T]:
+    """What ``read`` makes of each line. The last one may be half written, and is left out then."""
+    lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            yield read(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            if number < len(lines):
+                raise ValueError(f"{path}, line {number} cannot be read: {line[:80]!r}") from None
+
+
+def _line(told: Any) -> Line:
+    figures = {str(name): float(value) for name, value in told.items() if name not in _CLOCKS}
+    return Line(int(told["step"]), float(told["seconds"]), figures)
+
+
+def _shown(told: Any) -> Shown:
+    wanted, pictures = told.get("wanted"), told.get("pictures", [])
+    if not isinstance(pictures, list):
+        raise TypeError("pictures are a list")
+    return Shown(
+        int(told["step"]),
+        str(told["question"]),
+        str(told["answer"]),
+        None if wanted is None else str(wanted),
+        tuple(map(str, pictures)),
+    )
+
+
+def _samples_per_step(state: Path) -> int | None:
+    """As the run's state has it, which comes with the first save."""
+    try:
+        with safe_open(state, framework="np") as file:
+            return int(json.loads(file.metadata()["data"])["batch_size"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return None
+
+
+def seconds_of(lines: Sequence[Line]) -> float:
+    """How long all of it took: the clock begins anew each time that a run goes on."""
+    ends = [before.seconds for before, after in pairwise(lines) if after.seconds < before.seconds]
+    return sum(ends) + (lines[-1].seconds if lines else 0.0)
+
+
+def seconds_left(stage: Stage) -> float | None:
+    """At the speed of the last ten lines since the clock began."""
+    if stage.planned is None or len(stage.lines) < 2:
+        return None
+    first = last = stage.lines[-1]
+    for line in reversed(stage.lines[-11:-1]):
+        if line.seconds >= first.seconds:
+            break
+        first = line
+    if first is last:
+        return None
+    return max(0, stage.planned - last.step) * (last.seconds - first.seconds) / (last.step - first.step)
+
+
+def alarms(stage: Stage) -> list[str]:
+    """What is wrong with a run, a sentence each."""
+    found = []
+    for dead, group in groupby((line for line in stage.lines if "idlest" in line.figures), _is_idle):
+        steps = [line.step for line in group]
+        if dead and len(steps) >= _DEAD:
+            found.append(f"An expert is dead: in {len(steps)} logged steps, {steps[0]} to {steps[-1]}, it got nothing.")
+    if skipped := {line.step: line.figures["skipped"] for line in stage.lines if line.figures.get("skipped")}:
+        count = f"{sum(skipped.values()):.0f} left out because of the gradient (spikes)"
+        found.append(f"Steps skipped: {count}, told at {_listed(list(skipped))}.")
+    for name in stage.losses:
+        points = stage.curve(name).points
+        if broken := [step for step, value in points if not math.isfinite(value)]:
+            where = (
+                f"{len(broken)} logged steps, {broken[0]} to {broken[-1]}" if len(broken) > 1 else f"step {broken[0]}"
+            )
+            found.append(f"The loss {name} is not finite at {where}.")
+        elif (rise := rising([value for _, value in points])) is not None:
+            found.append(f"The loss {name} rises: by {rise:.1%} within the last third.")
+    return found
+
+
+def _is_idle(line: Line) -> bool:
+    return line.figures["idlest"] == 0
+
+
+def _listed(steps: Sequence[int]) -> str:
+    more = f" and {len(steps) - _LISTED} more" if len(steps) > _LISTED else ""
+    return f"{'step' if len(steps) == 1 else 'steps'} {', '.join(map(str, steps[:_LISTED]))}{more}"
+
+
+def rising(values: Sequence[float]) -> float | None:
+    """By how much the last sixth of ``values`` lies above the sixth before it, if that is more than 2 percent and
+    three times what chance would do."""
+    half = len(values) // 6
+    if half < 5:
+        return None
+    before, after = values[-2 * half : -half], values[-half:]
+    rise = fmean(after) - fmean(before)
+    chance = math.sqrt((variance(before) + variance(after)) / half)
+    share = rise / max(abs(fmean(before)), 1e-12)
+    return share if share > 0.02 and rise > 3 * chance else None
