@@ -73,6 +73,21 @@ def load_picture(
         _check_size("picture", source.size, limits)
         with _refusing("picture"):
             return _upright_rgb(source, background)
+    name, picture = _undecoded(source, limits)
+    with _refusing(name):
+        return _upright_rgb(picture, background)
+
+
+def picture_size(source: bytes | str | Path, *, limits: PictureLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+    """Width and height of what :func:`load_picture` would open, before it is turned upright, without decoding it.
+
+    Raises ``ValueError`` as that does for what is no picture, or too large a one.
+    """
+    return _undecoded(source, limits)[1].size
+
+
+def _undecoded(source: bytes | str | Path, limits: PictureLimits) -> tuple[str, Image.Image]:
+    """What it is called and is, and the picture, of which only the header was read and its size checked."""
     name, data = _named_bytes(source, limits)
     kind = _kind_of(data)
     if kind is None:
@@ -80,8 +95,7 @@ def load_picture(
     with _refusing(f"{name}: {kind}"):
         picture = _OPENERS[kind](io.BytesIO(data))
     _check_size(name, picture.size, limits)
-    with _refusing(f"{name}: {kind}"):
-        return _upright_rgb(picture, background)
+    return f"{name}: {kind}", picture
 
 
 def inline_picture(text: str, *, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import struct
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kimi_vl.media import DEFAULT_LIMITS, PictureLimits, load_picture
+from kimi_vl.media import DEFAULT_LIMITS, PictureLimits, load_picture, picture_size
 from tests.pictures import (
     B64,
     HEIC_TURNED,
@@ -251,3 +252,20 @@ def test_mutated_files_give_a_picture_or_a_value_error(
 def test_any_text_gives_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r": \w"):
         load_picture(text)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"])
+def test_a_size_is_told_without_decoding(kind: str) -> None:
+    """Even of a file whose pixels are cut off; limits hold all the same."""
+    data = io.BytesIO()
+    Image.effect_noise((70, 50), 80).convert("RGB").save(data, kind)
+    whole = data.getvalue()
+    assert picture_size(whole) == (70, 50)
+    with pytest.raises(ValueError, match="70 x 50"):
+        picture_size(whole, limits=PictureLimits(max_pixels=3499))
+    if kind in ("PNG", "JPEG", "GIF", "BMP"):
+        assert picture_size(whole[: len(whole) // 2]) == (70, 50)
+        with pytest.raises(ValueError, match="is truncated"):
+            load_picture(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is no picture in a known format"):
+        picture_size(b"hello")

@@ -7,12 +7,10 @@ Of the file only where its lines begin stays in memory. Knows nothing of the mod
 from __future__ import annotations
 
 import hashlib
-import io
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -237,24 +235,13 @@ def _picture_tokens(part: PicturePart, processor: KimiVLProcessor, whole: bool) 
         picture = _opened(part, processor)
         return fit(picture, processor.image_config, min_pixels=part.min_pixels, max_pixels=part.max_pixels)[1].tokens
     # Turned or not, a picture takes as many tokens, so the orientation is not asked for.
-    return plan_grid(*_size(part, processor.limits), processor.image_config).tokens
+    assert not isinstance(part.source, Image.Image)
+    size = media.picture_size(part.source, limits=processor.limits)
+    return plan_grid(*size, processor.image_config).tokens
 
 
 def _opened(part: PicturePart, processor: KimiVLProcessor) -> Image.Image:
     return media.load_picture(part.source, limits=processor.limits, background=processor.background)
-
-
-def _size(part: PicturePart, limits: media.PictureLimits) -> tuple[int, int]:
-    """Width and height as :func:`kimi_vl.media.load_picture` would find them, without decoding."""
-    source: Any = part.source
-    name, data = media._named_bytes(source, limits)
-    kind = media._kind_of(data)
-    if kind is None:
-        raise ValueError(f"{name}: {media._why_no_picture(data)}")
-    with media._refusing(f"{name}: {kind}"):
-        size = media._OPENERS[kind](io.BytesIO(data)).size
-    media._check_size(name, size, limits)
-    return size
 
 
 def _fingerprint(line: bytes) -> int:
