@@ -84,7 +84,7 @@ def test_the_packed_loss_is_that_of_the_samples_apart(parts: list[Sample]) -> No
 
 @torch.inference_mode()
 def test_a_new_model_knows_nothing() -> None:
-    """ln V: more would be a wrong start, less would be peeking."""
+    """(H7) ln V: more would be a wrong start, less would be peeking."""
     model = Model(SMALL_CONFIG)
     model.init_weights(0)
     samples = [words(200, seed, 199) for seed in range(4)] + [with_picture(9)]
@@ -126,6 +126,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
 
 
 def test_every_part_learns_from_text_and_pictures() -> None:
+    """(H1, H2) The router too; texts without a picture are in the same batch."""
     learner = pupil_of(random_model(config=TINY), reading=1.0)
     learn(learner, with_picture(0, (2, 8), "ab"), with_picture(1), words(60, 1, 50)).loss.backward()
     idle = [name for name, p in learner.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -325,6 +326,7 @@ def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_state_of_other_parameters_is_refused(tmp_path: Path) -> None:
+    """(J4)"""
     train(learner(), mixture(), Schedule(steps=1, peak=1e-3), tmp_path, workers=0)
     frozen = learner()
     frozen.model.vision_tower.requires_grad_(False)

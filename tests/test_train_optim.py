@@ -78,6 +78,7 @@ def test_gradients_are_clipped_together() -> None:
 
 
 def test_matrices_of_blocks_go_to_muon_each_expert_by_itself() -> None:
+    """(J2)"""
     learner = pupil_of(random_model(config=TINY), reading=1.0)
     muon = {name for name, p in learner.named_parameters() if is_muon(name, p)}
     experts = {f"model.language_model.model.layers.1.mlp.experts.{e}.up_proj.weight" for e in range(4)}
