@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 
 def segment_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *, scale: float, causal: bool) -> Tensor:
@@ -35,7 +34,9 @@ def segment_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *
         q, k, v = q.float(), k.float(), v.float()
     assert sum(lengths) == q.shape[0], f"segments cover {sum(lengths)} of {q.shape[0]} tokens"
     if q.device.type == "cuda" and dtype != torch.float32:
-        # One kernel for all segments, which torch has for GPUs only.
+        # One kernel for all segments, which torch has for GPUs only. To import it costs 70 MB.
+        from torch.nn.attention.varlen import varlen_attn
+
         ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32).to(q.device, non_blocking=True)
         window, longest = (-1, 0 if causal else -1), max(lengths)
         attended = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scale, window_size=window)
