@@ -26,7 +26,7 @@ from kimi_vl.train.losses import siglip_loss
 from kimi_vl.train.optim import MuonAdamW
 from kimi_vl.train.packing import IGNORE, Batch, Sample, pack
 from kimi_vl.train.reading import ALPHABET, FRAMES_PER_COLUMN, ReadingHead
-from kimi_vl.train.state import load_state
+from kimi_vl.train.state import FILE, StateFile, load_state
 from tests.conftest import SMALL_CONFIG, random_model
 from tests.training import (
     IMAGES,
@@ -303,7 +303,7 @@ def test_a_run_moves_everything_and_saves_it(tmp_path: Path) -> None:
     moved = {name for name in after if not torch.equal(before[name], after[name])}
     assert all(".experts." in name for name in set(after) - moved)  # nobody may have chosen one
     assert len(moved) > 0.9 * len(after)
-    assert load_state(tmp_path / "state.safetensors", fresh, MuonAdamW(fresh), mixture().recipe).step == 3
+    assert load_state(StateFile(tmp_path / FILE), fresh, MuonAdamW(fresh), mixture().recipe).step == 3
     assert all(torch.equal(fresh.state_dict()[name], after[name]) for name in after)
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -322,7 +322,7 @@ def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
     train(learner(), mixture(), Schedule(steps=1, peak=1e-3), tmp_path, workers=0)
     other = pupil_of(random_model(), reading=0.5)
     with pytest.raises(ValueError, match="belongs to another model"):
-        load_state(tmp_path / "state.safetensors", other, MuonAdamW(other), mixture().recipe)
+        load_state(StateFile(tmp_path / FILE), other, MuonAdamW(other), mixture().recipe)
 
 
 def test_the_state_of_other_parameters_is_refused(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_the_state_of_other_parameters_is_refused(tmp_path: Path) -> None:
     frozen = learner()
     frozen.model.vision_tower.requires_grad_(False)
     with pytest.raises(ValueError, match="the optimizer's state"):
-        load_state(tmp_path / "state.safetensors", frozen, MuonAdamW(frozen), mixture().recipe)
+        load_state(StateFile(tmp_path / FILE), frozen, MuonAdamW(frozen), mixture().recipe)
 
 
 # --- learning --------------------------------------------------------------------------------------------------

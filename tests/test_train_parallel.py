@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch.multiprocessing.spawn import spawn
 
-from kimi_vl.train import muon, parallel
+from kimi_vl.train import parallel
 from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.learned import Pupil
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.packing import Sample
+from kimi_vl.train.scale.layout import Layout
+from kimi_vl.train.state import load_weights, stored_in
 from tests.conftest import random_model
-from tests.training import TINY, captioned, image_text_pupil_of, logged, pupil_of, with_picture, words
+from tests.training import (
+    ALONE,
+    TINY,
+    captioned,
+    enter,
+    exactly,
+    free_port,
+    image_text_pupil_of,
+    laid_out,
+    logged,
+    pupil_of,
+    with_picture,
+    words,
+)
 
 
 def conversing(seed: int, index: int) -> Sample:
@@ -41,15 +52,24 @@ KINDS: dict[str, tuple[Callable[[], Pupil], Callable[[int, int], Sample]]] = {
 }
 
 
-def run(kind: str, folder: Path, steps: int, pieces: int = 1) -> dict[str, torch.Tensor]:
+def run(kind: str, folder: Path, steps: int, pieces: int = 1, layout: Layout = ALONE) -> dict[str, torch.Tensor]:
+    """Alone, or as one of those that the layout has. Returns all weights that the state then has."""
     make, draw = KINDS[kind]
     torch.manual_seed(0)  # the heads draw their weights from it
     pupil = make()
-    data = Mixture([Source(kind, 1.0, draw)], seed=3, batch_size=8, pieces=pieces)
-    # In bfloat16 the last bit of a matrix decides on the third digit of its step.
-    with patch.object(muon, "fast_dtype", lambda device: torch.float32):
-        train(pupil, data, Schedule(steps, peak=1e-2, warmup=1), folder, workers=0)
-    return {name: p.detach().contiguous() for name, p in pupil.state_dict().items()}
+    cut = laid_out(pupil, layout)
+    share = layout.share_of_samples(parallel.rank())
+    data = Mixture([Source(kind, 1.0, draw)], seed=3, batch_size=8, pieces=pieces, share=share, cut=cut)
+    with exactly():
+        train(pupil, data, Schedule(steps, peak=3e-3, warmup=1), folder, workers=0)
+    return weights_of(folder, make())
+
+
+def weights_of(folder: Path, model: Pupil) -> dict[str, torch.Tensor]:
+    stored = stored_in(folder)
+    assert stored is not None
+    assert not load_weights(stored, model)
+    return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
 
 
 def agree(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
@@ -62,33 +82,48 @@ def agree(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> Non
             # A bias of all keys moves no softmax: its gradient is rounding, of which AdamW makes a whole step.
             queries, _, values = difference.chunk(3)
             difference = torch.cat((queries, values))
-        assert difference.norm() <= 1e-4 * expected.norm() + 1e-7, name
+        assert difference.norm() <= 1e-3 * expected.norm() + 1e-7, name
         apart += float(difference.square().sum())
         whole += float(expected.square().sum())
     assert apart**0.5 <= 1e-5 * whole**0.5
 
 
-def one_of(rank: int, world_size: int, port: int, folder: Path, kind: str) -> None:
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= place | {"RANK": str(rank), "WORLD_SIZE": str(world_size)}
-    torch.set_num_threads(1)
-    parallel.join()
-    save_file(run(kind, folder / "together", 3), folder / f"{rank}.safetensors")
+CASES = [
+    *[(kind, Layout(processes)) for processes in (2, 4) for kind in KINDS],
+    *[("answers", Layout(*sizes)) for sizes in ((2, 1, 2), (4, 1, 2), (4, 1, 4))],
+    *[("answers", Layout(*sizes)) for sizes in ((2, 2, 1), (4, 2, 1), (4, 4, 1), (4, 2, 2))],
+]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_processes_step_as_one_and_stay_alike(tmp_path: Path, world_size: int, kind: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spawn(one_of, args=(world_size, port, tmp_path, kind), nprocs=world_size)
-    first, *others = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(world_size))
-    for other in others:
-        assert all(torch.equal(first[name], other[name]) for name in first)
-    agree(first, run(kind, tmp_path / "alone", 3))
-    # The first logs and saves, for all.
-    for ours, theirs in zip(logged(tmp_path / "together"), logged(tmp_path / "alone"), strict=True):
+def place_of(kind: str, layout: Layout) -> str:
+    return f"{kind}-{layout.processes}-{layout.context_parallel}-{layout.expert_parallel}"
+
+
+def one_of(rank: int, processes: int, port: int, folder: Path) -> None:
+    enter(rank, processes, port)
+    for kind, layout in CASES:
+        if layout.processes == processes:
+            run(kind, folder / place_of(kind, layout), 3, layout=layout)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All cases, run by processes that are started once; and each kind alone."""
+    folder = tmp_path_factory.mktemp("runs")
+    for processes in (2, 4):
+        spawn(one_of, args=(processes, free_port(), folder), nprocs=processes)
+    for kind in KINDS:
+        run(kind, folder / kind, 3)
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "layout"), CASES, ids=[place_of(*case) for case in CASES])
+def test_processes_step_as_one(runs: Path, kind: str, layout: Layout) -> None:
+    make, _ = KINDS[kind]
+    together = runs / place_of(kind, layout)
+    agree(weights_of(together, make()), weights_of(runs / kind, make()))
+    # The first logs, for all.
+    for ours, theirs in zip(logged(together), logged(runs / kind), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 

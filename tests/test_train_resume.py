@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch.multiprocessing.spawn import spawn
 
-from kimi_vl.train import loop, muon, parallel
+from kimi_vl.train import loop, parallel
 from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.packing import Batch, Sample
+from kimi_vl.train.scale.layout import Layout
 from tests.conftest import random_model
-from tests.training import TINY, logged, pupil_of, with_picture, words
+from tests.training import ALONE, TINY, enter, exactly, free_port, laid_out, logged, pupil_of, with_picture, words
 
 STEPS = 24
 
@@ -36,7 +36,14 @@ class StoppedError(Exception):
 
 
 def run(
-    folder: Path, *, seed: int = 3, steps: int = STEPS, pause: float = 0.0, passes: int = 2, until: int = STEPS
+    folder: Path,
+    *,
+    seed: int = 3,
+    steps: int = STEPS,
+    pause: float = 0.0,
+    passes: int = 2,
+    until: int = STEPS,
+    layout: Layout = ALONE,
 ) -> None:
     def slowly(seed: int, index: int) -> Sample:
         time.sleep(pause)
@@ -46,8 +53,9 @@ def run(
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    data = Mixture([Source("all", 1.0, slowly)], seed=seed, batch_size=4, passes=passes)
     pupil = pupil_of(random_model(config=TINY), reading=0.5)
+    cut, share = laid_out(pupil, layout), layout.share_of_samples(parallel.rank())
+    data = Mixture([Source("all", 1.0, slowly)], seed=seed, batch_size=4, passes=passes, share=share, cut=cut)
     train(pupil, data, Schedule(steps, peak=1e-3, warmup=2, save_every=3), folder, workers=0)
 
 
@@ -81,29 +89,31 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: Path, mo
     assert not list(parts.glob("*.tmp"))
 
 
-def one_of_two(rank: int, port: int, folder: Path) -> None:
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= place | {"RANK": str(rank), "WORLD_SIZE": "2"}
-    parallel.join()
-    with patch.object(muon, "fast_dtype", lambda device: torch.float32), suppress(StoppedError):
-        run(folder, steps=9, until=6)
+def one_of(rank: int, port: int, folder: Path, layout: Layout, until: int) -> None:
+    enter(rank, layout.processes, port)
+    with exactly(), suppress(StoppedError):
+        run(folder, steps=12, until=until, layout=layout)
 
 
-def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(muon, "fast_dtype", lambda device: torch.float32)
-    run(tmp_path / "whole", steps=9)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spawn(one_of_two, args=(port, tmp_path / "parts"), nprocs=2)
-    assert len(logged(tmp_path / "parts")) == 6
-    run(tmp_path / "parts", steps=9)
-    for ours, theirs in zip(logged(tmp_path / "parts"), logged(tmp_path / "whole"), strict=True):
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
+    """Alone, by two that share out experts, by four that share out rows, and alone again."""
+    parts = tmp_path / "parts"
+    with exactly():
+        run(tmp_path / "whole", steps=12)
+        with suppress(StoppedError):
+            run(parts, steps=12, until=3)
+        for layout, until in ((Layout(2, expert_parallel=2), 6), (Layout(4, context_parallel=2), 9)):
+            spawn(one_of, args=(free_port(), parts, layout, until), nprocs=layout.processes)
+            assert len(logged(parts)) == until
+            assert [path.name for path in parts.glob("state*")] == [f"state-{until:07}"]
+        run(parts, steps=12)
+    assert [path.name for path in parts.glob("state*")] == ["state.safetensors"]
+    for ours, theirs in zip(logged(parts), logged(tmp_path / "whole"), strict=True):
         assert ours["text"] == pytest.approx(theirs["text"], rel=1e-5), ours["step"]
 
 
 @pytest.mark.parametrize(("wish", "told"), [({"seed": 4}, "seed 3, not 4"), ({"passes": 1}, "passes 2, not 1")])
-def test_a_run_of_other_data_is_no_run_to_go_on_with(tmp_path: Path, wish: dict[str, int], told: str) -> None:
+def test_a_run_of_other_data_is_no_run_to_go_on_with(tmp_path: Path, wish: dict[str, Any], told: str) -> None:
     run(tmp_path, steps=1)
     before = (tmp_path / "state.safetensors").read_bytes()
     with pytest.raises(ValueError, match=told):

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
 from kimi_vl.patches import ImageProcessorConfig
+from kimi_vl.train import muon, parallel
 from kimi_vl.train.image_text import ImageTextLearner, TextSize
 from kimi_vl.train.learned import Learned, Pupil
 from kimi_vl.train.learner import Learner
-from kimi_vl.train.packing import Sample, pack
+from kimi_vl.train.packing import Batch, Sample, pack
+from kimi_vl.train.scale import owners, sharding
+from kimi_vl.train.scale.layout import Layout
 from tests.conftest import SMALL_CONFIG
 
 PLACEHOLDER = SMALL_CONFIG.media_placeholder_token_id
@@ -94,3 +102,47 @@ def logged(folder: Path) -> list[dict[str, Any]]:
     path = folder / "log.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     return [{k: v for k, v in json.loads(line).items() if k not in _CLOCK} for line in lines]
+
+
+# ---- several processes ----
+
+ALONE = Layout()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def enter(rank: int, processes: int, port: int) -> None:
+    """Makes this process one of several, as torchrun would."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= place | {"RANK": str(rank), "WORLD_SIZE": str(processes)}
+    torch.set_num_threads(1)
+    parallel.join()
+
+
+def laid_out(pupil: Pupil, layout: Layout) -> Callable[[Batch], Batch] | None:
+    """Lays a pupil out, if there are several processes, with the weights that it has."""
+    if layout.processes == 1:
+        return None
+    before = {name: tensor.clone() for name, tensor in pupil.state_dict().items()}
+    sharding.lay_out(pupil.to("meta"), layout, torch.device("cpu"), torch.float32)
+    pupil.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, tensor in pupil.state_dict().items():
+            parallel.part(tensor).copy_(before[name][parallel.rows_here(tensor)])
+    return sharding.cut_for(layout, parallel.rank(), pupil.model.config)
+
+
+@contextmanager
+def exactly() -> Iterator[None]:
+    """Muon's rounds in float32: in bfloat16 the last bit of a matrix decides on the third digit of its step."""
+
+    def exact(device: torch.device) -> torch.dtype:
+        return torch.float32
+
+    with patch.object(muon, "fast_dtype", exact), patch.object(owners, "fast_dtype", exact):
+        yield

@@ -64,7 +64,7 @@ class KimiVLForConditionalGeneration(nn.Module):
         given = 0 if features is None else features.shape[0]
         if len(at) != given:
             raise ValueError(f"the text has {len(at)} image placeholders, the pictures give {given} features")
-        if features is None or not given:
+        if features is None:
             return embeds
         return embeds.index_copy(0, at, features.to(embeds.dtype))
 

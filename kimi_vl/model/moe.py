@@ -11,6 +11,7 @@ as a :class:`Routing`. Source: DeepSeek-V3 (arXiv 2412.19437), section 2.1.2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,12 +81,22 @@ class Router(nn.Module):
         return route(F.linear(x.float(), self.weight.float()), self.e_score_correction_bias, self.config)
 
 
+class Experts(nn.ModuleList):
+    """All routed experts of a layer. Each sees its places in one matrix product."""
+
+    def forward(self, x: Tensor, loads: Sequence[int]) -> Tensor:
+        """Places [P, D] that lie expert by expert, ``loads`` of each → [P, D]."""
+        parts = x.split(list(loads))
+        outs = [expert(part) for expert, part in zip(self, parts, strict=True) if len(part)]
+        return torch.cat(outs) if outs else x
+
+
 class MoE(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         dim, inner = config.hidden_size, config.moe_intermediate_size
         self.gate = Router(config)
-        self.experts = nn.ModuleList(SwiGLU(dim, inner) for _ in range(config.n_routed_experts))
+        self.experts = Experts(SwiGLU(dim, inner) for _ in range(config.n_routed_experts))
         self.shared_experts = SwiGLU(dim, inner * config.n_shared_experts)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
@@ -94,10 +105,9 @@ class MoE(nn.Module):
         return self.routed(x, routing) + self.shared_experts(x), routing
 
     def routed(self, x: Tensor, routing: Routing) -> Tensor:
-        """Each expert sees its tokens in one matrix product: places are sorted by expert, then put back."""
+        """Places are sorted by expert, then put back."""
         k = routing.topk_idx.shape[1]
         order = routing.topk_idx.flatten().argsort(stable=True)  # places [T * k], expert by expert
-        parts = x.index_select(0, order // k).split(routing.load.tolist())
-        outs = [expert(part) for expert, part in zip(self.experts, parts, strict=True) if len(part)]
-        places = torch.cat(outs).index_select(0, order.argsort()).unflatten(0, (-1, k))  # [T, k, D]
+        outs = self.experts(x.index_select(0, order // k), routing.load.tolist())
+        places = outs.index_select(0, order.argsort()).unflatten(0, (len(x), k))  # [T, k, D]
         return (places.float() * routing.topk_weight.unsqueeze(-1)).sum(1).to(x.dtype)

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from kimi_vl.train import parallel
 from kimi_vl.train.packing import Batch, Sample, pack
 
 # Batches that are kept to be seen again, where drawing is slower than learning.
@@ -37,19 +36,28 @@ class Mixture(Dataset[list[Batch]]):
     """
 
     def __init__(
-        self, sources: Sequence[Source], *, seed: int, batch_size: int, pieces: int = 1, passes: int = 1
+        self,
+        sources: Sequence[Source],
+        *,
+        seed: int,
+        batch_size: int,
+        pieces: int = 1,
+        passes: int = 1,
+        share: tuple[int, int] = (0, 1),
+        cut: Callable[[Batch], Batch] | None = None,
     ) -> None:
+        """``share`` (i, n): every n-th sample, from the i-th, is drawn here; ``cut`` is done to what is packed."""
         if not sources or min(source.weight for source in sources) <= 0:
             raise ValueError("a mixture needs sources, each with a weight above zero")
         if min(passes, pieces) < 1:
             raise ValueError(f"passes and pieces must be at least 1, not {passes} and {pieces}")
-        self.rank, self.world_size = parallel.rank(), parallel.world_size()
-        if batch_size < 1 or batch_size % (pieces * self.world_size):
+        self.first, self.shares = share
+        if batch_size < 1 or batch_size % (pieces * self.shares):
             raise ValueError(
-                f"a batch of {batch_size} is not cut evenly for {self.world_size} processes of {pieces} pieces"
+                f"a batch of {batch_size} is not cut evenly for {self.shares} processes of {pieces} pieces"
             )
         self.sources, self.seed, self.batch_size = list(sources), seed, batch_size
-        self.pieces, self.passes = pieces, passes
+        self.pieces, self.passes, self.cut = pieces, passes, cut
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -63,10 +71,11 @@ class Mixture(Dataset[list[Batch]]):
         return source.draw(self.seed, index)
 
     def __getitem__(self, number: int) -> list[Batch]:
-        """This process's share of the batch: every ``world_size``-th sample of it."""
-        first, step = number * self.batch_size, self.world_size * self.pieces
-        starts = (first + self.rank + piece * self.world_size for piece in range(self.pieces))
-        return [pack([self.sample(i) for i in range(start, first + self.batch_size, step)]) for start in starts]
+        """What is drawn of a batch here."""
+        first, step = number * self.batch_size, self.shares * self.pieces
+        starts = (first + self.first + piece * self.shares for piece in range(self.pieces))
+        batches = (pack([self.sample(i) for i in range(start, first + self.batch_size, step)]) for start in starts)
+        return [batch if self.cut is None else self.cut(batch) for batch in batches]
 
     def number_of(self, step: int) -> int:
         """What a step sees. With several passes, ``_ROUND`` batches come that often, each time in a new order."""

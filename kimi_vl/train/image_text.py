@@ -15,8 +15,9 @@ from __future__ import annotations
 import hashlib
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -80,6 +81,9 @@ class Blocks(nn.Module):
 class ImageTextLearner(Pupil):
     """The model's tower with all that only this stage needs. The decoder takes no part."""
 
+    # The paper's beginning: sure of nothing, and most pairs are a no.
+    begins_at: ClassVar[Mapping[str, float]] = {"log_scale": math.log(10.0), "bias": -10.0}
+
     def __init__(
         self, model: KimiVLForConditionalGeneration, size: TextSize, images: ImageProcessorConfig, *, reading: float
     ) -> None:
@@ -90,12 +94,9 @@ class ImageTextLearner(Pupil):
         self.embed_tokens = nn.Embedding(size.vocab_size, size.hidden_size)
         self.text_encoder, self.text_decoder = Blocks(size), Blocks(size)
         self.head = nn.Linear(size.hidden_size, size.vocab_size, bias=False)
-        # The paper's beginning: sure of nothing, and most pairs are a no.
-        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.bias = nn.Parameter(torch.tensor(-10.0))
-        for name, parameter in self.named_parameters():
-            if not name.startswith("model.") and parameter.ndim == 2:
-                nn.init.normal_(parameter, std=0.02)
+        # Of one number each, since rows are what processes share out.
+        self.log_scale = nn.Parameter(torch.full((1,), self.begins_at["log_scale"]))
+        self.bias = nn.Parameter(torch.full((1,), self.begins_at["bias"]))
         self.to(model.dtype)
 
     def forward(self, batch: Batch, totals: Totals) -> Learned:

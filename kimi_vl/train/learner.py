@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kimi_vl.model.decoder import Hidden
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.moe import Routing
 from kimi_vl.patches import ImageProcessorConfig, normalised
@@ -31,7 +32,7 @@ class Learner(Pupil):
         self.reader = ReadingHead(model.config.vision_config).to(model.dtype)
 
     def forward(self, batch: Batch, totals: Totals) -> Learned:
-        """A batch without a picture, line or answer that a loss could see adds nothing to it."""
+        """A step without a picture, line or answer that a loss could see learns nothing."""
         loss = torch.zeros((), device=self.model.device)
         figures: dict[str, Tensor] = {}
         features: Tensor | None = None
@@ -44,17 +45,22 @@ class Learner(Pupil):
                 loss = loss + self.reading_weight * reading
                 figures["reading"] = reading.detach()
         routings: list[Routing] = []
-        if len(batch.seen):
-            text, routings = self.text_loss(batch, features)
-            text = text / totals.weight
-            balance = sequence_balance_loss(routings, batch.lengths) / totals.samples
+        # Of several processes all go on, or none: what one of them has to learn does not decide it.
+        if totals.weight:
+            hidden = self.decode(batch, features)
+            text = self.text_loss(batch, hidden.states) / totals.weight
+            balance = sequence_balance_loss(hidden.routings, batch.lengths) / totals.samples
             loss = loss + text + self.model.config.text_config.aux_loss_alpha * balance
             figures |= {"text": text.detach(), "balance": balance.detach()}
+            routings = hidden.routings
         return Learned(loss, routings, figures)
 
-    def text_loss(self, batch: Batch, features: Tensor | None) -> tuple[Tensor, list[Routing]]:
-        """Weighted cross entropy of the targets that are seen. Only their rows go through the head."""
+    def decode(self, batch: Batch, features: Tensor | None) -> Hidden:
+        """The pictures' features [image tokens, D] among the tokens, through the decoder."""
         embeds = self.model.embed(batch.input_ids, features)
-        hidden = self.model.hidden(embeds, batch.positions, batch.lengths)
-        logits = self.model.language_model.lm_head(hidden.states.index_select(0, batch.seen))
-        return token_loss(logits, batch.targets.index_select(0, batch.seen), batch.weights), hidden.routings
+        return self.model.hidden(embeds, batch.positions, batch.lengths)
+
+    def text_loss(self, batch: Batch, states: Tensor) -> Tensor:
+        """Weighted cross entropy of the targets that are seen. Only their rows go through the head."""
+        logits = self.model.language_model.lm_head(states.index_select(0, batch.seen))
+        return token_loss(logits, batch.targets.index_select(0, batch.seen), batch.weights)

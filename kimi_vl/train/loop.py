@@ -25,7 +25,7 @@ from kimi_vl.train.learned import Learned, Pupil
 from kimi_vl.train.log import Listener, RunLog
 from kimi_vl.train.optim import MuonAdamW, warmup_stable_decay
 from kimi_vl.train.packing import Batch, Totals
-from kimi_vl.train.state import Progress, load_state, save_state
+from kimi_vl.train.state import Progress, load_state, save_state, stored_in
 
 # A step whose gradient is so many times longer than those before it is a broken sample's or worse, and is left out. The
 # lengths of skipped ones count among those of the next, so that a run that has really changed goes on.
@@ -54,16 +54,15 @@ def train(
     workers: int = 1,
     listener: Listener | None = None,
 ) -> None:
-    """Trains until ``schedule.steps``, from ``folder/state.safetensors`` if there is one.
+    """Trains until ``schedule.steps``.
 
     Tells every ``log_every`` steps what :class:`RunLog` has of them. Only parameters that require gradients move. Of
-    several processes, the first tells and saves.
+    several processes, the first tells. Goes on from the latest state in ``folder``, if there is one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = folder / "state.safetensors"
-    parallel.begin_alike(learner)
     optimizer = MuonAdamW(learner)
-    progress = load_state(state, learner, optimizer, data.recipe) if state.exists() else Progress()
+    stored = stored_in(folder)
+    progress = Progress() if stored is None else load_state(stored, learner, optimizer, data.recipe)
     start, norms = progress.step, deque(progress.norms, maxlen=_REMEMBERED)
     (folder / "schedule.json").write_text(json.dumps(asdict(schedule)))
     learner.train()
@@ -76,7 +75,6 @@ def train(
         for step, batches in enumerate(data.batches(start, schedule.steps, workers=workers), start):
             totals = _over_all(sum((batch.totals for batch in batches), Totals()))
             learned = [_learn(learner, batch, totals) for batch in batches]
-            parallel.sum_gradients(optimizer.parameters.values())
             lr = warmup_stable_decay(
                 step, peak=schedule.peak, warmup=schedule.warmup, total=schedule.steps, decay=schedule.decay
             )
@@ -99,8 +97,8 @@ def train(
                 if log is not None:
                     log.tell(done, figures)
                 skipped = 0
-            if not parallel.rank() and (done % schedule.save_every == 0 or done == schedule.steps):
-                save_state(state, learner, optimizer, Progress(done, tuple(norms)), data.recipe)
+            if done % schedule.save_every == 0 or done == schedule.steps:
+                save_state(folder, learner, optimizer, Progress(done, tuple(norms)), data.recipe)
 
 
 def _learn(learner: Pupil, batch: Batch, totals: Totals) -> Learned:

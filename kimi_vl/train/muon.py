@@ -1,111 +1,112 @@
 """Muon: momentum whose every matrix is made orthogonal before it moves the weights.
 
 In: matrices with gradients. Out: the same matrices moved by one step. Experts that lie in one tensor each are
-matrices of their own, and so are those that lie in one fused matrix, row by row or block by block. Several processes
-share the work.
+matrices of their own, and so are those that lie in one fused matrix, row by row or block by block.
 Source: Muon is Scalable for LLM Training (arXiv 2502.16982), section 2.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kimi_vl.precision import fast_dtype
-from kimi_vl.train import parallel
 
 # The quintic whose five rounds take singular values in (0, 1] near to 1.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ROUNDS = 5
+
+# How many rows of each part follow each other, over and over until the matrix ends; () if nothing is fused in it.
+Rows = tuple[int, ...]
+
+
+def check_matrix(shape: Sequence[int], rows: Rows) -> None:
+    """Raises ``ValueError`` for what is no matrix of these parts."""
+    if len(shape) != 2 or (rows and shape[0] % sum(rows)):
+        fused = f" of parts of {rows} rows" if rows else ""
+        raise ValueError(f"{tuple(shape)} is not one matrix{fused}")
+
+
+def updates_of(directions: Sequence[Tensor], rows: Sequence[Rows]) -> list[Tensor]:
+    """Whole matrices, and what is fused in each → 0.2 · √max(rows, columns) · O of every part, in its place."""
+    updates = [torch.empty_like(direction) for direction in directions]
+    alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+    for direction, update, fused in zip(directions, updates, rows, strict=True):
+        for given, wanted in zip(_parts(direction, fused), _parts(update, fused), strict=True):
+            alike.setdefault(given.flatten(0, 1).shape, []).append((given.flatten(0, 1), wanted))
+    for shape, pairs in alike.items():
+        orthogonal = newton_schulz(torch.stack([given for given, _ in pairs])) * (0.2 * math.sqrt(max(shape)))
+        for (_, wanted), made in zip(pairs, orthogonal.unbind(), strict=True):
+            wanted.copy_(made.view_as(wanted))
+    return updates
+
+
+# From the parameters, their directions and what is fused in each to their updates.
+Orthogonal = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Rows]], list[Tensor]]
+
+
+def _alone(_: Sequence[Tensor], directions: Sequence[Tensor], rows: Sequence[Rows]) -> list[Tensor]:
+    return updates_of(directions, rows)
 
 
 class Muon(torch.optim.Optimizer):
     """W ← W − lr · (0.2 · √max(rows, columns) · O + λ · W), O the orthogonal part of Nesterov's momentum.
 
     The factor gives the update the usual size of AdamW's, so that both take the same rate. A group of parameters may
-    say what is fused in each: ``rows`` are how many rows of each part follow each other, over and over until the
-    matrix ends; (64, 64, 64) are queries, keys and values, (32, 16) the keys and values of one head after the other.
-    Raises ``ValueError`` for what is no such matrix.
+    say what is fused in each: (64, 64, 64) ``rows`` are queries, keys and values, (32, 16) the keys and values of one
+    head after the other. All groups take one rate. ``orthogonal`` does the work of :func:`updates_of` where no process
+    has a whole matrix.
     """
 
-    def __init__(self, params: Iterable[Any], *, weight_decay: float = 0.1, momentum: float = 0.95) -> None:
+    def __init__(
+        self,
+        params: Iterable[Any],
+        *,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        orthogonal: Orthogonal = _alone,
+    ) -> None:
         super().__init__(params, {"lr": 0.0, "weight_decay": weight_decay, "momentum": momentum, "rows": ()})
+        self.orthogonal = orthogonal
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.ndim != 2 or (group["rows"] and len(parameter) % sum(group["rows"])):
-                    fused = f" of parts of {group['rows']} rows" if group["rows"] else ""
-                    raise ValueError(f"{tuple(parameter.shape)} is not one matrix{fused}")
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step; a parameter without a gradient stays."""
-        matrices: list[Tensor] = []
+        moving: list[Tensor] = []
         directions: list[Tensor] = []
-        keeps: list[float] = []
-        rates: list[float] = []
+        rows: list[Rows] = []
         for group in self.param_groups:
-            moving = [p for p in group["params"] if p.grad is not None]
-            if not moving:
+            learned = [p for p in group["params"] if p.grad is not None]
+            if not learned:
                 continue
-            grads = [p.grad for p in moving]
-            for parameter in moving:
-                if "momentum_buffer" not in self.state[parameter]:
-                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-            buffers = [self.state[parameter]["momentum_buffer"] for parameter in moving]
+            grads = [p.grad for p in learned]
+            buffers = [self.state[parameter]["momentum_buffer"] for parameter in learned]
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, grads)
-            ahead = torch._foreach_add(grads, buffers, alpha=group["momentum"])
-            directions += [part.flatten(0, 1) for matrix in ahead for part in _parts(matrix, group["rows"])]
-            parts = [part for matrix in moving for part in _parts(matrix, group["rows"])]
-            matrices += parts
-            keeps += [1 - group["lr"] * group["weight_decay"]] * len(parts)
-            rates += [-group["lr"] * 0.2 * math.sqrt(max(part.flatten(0, 1).shape)) for part in parts]
-        if matrices:
-            updates = [o.view_as(part) for o, part in zip(_shared_out(directions), matrices, strict=True)]
-            torch._foreach_mul_(matrices, keeps)
-            torch._foreach_add_(matrices, torch._foreach_mul(updates, rates))
+            directions += torch._foreach_add(grads, buffers, alpha=group["momentum"])
+            moving += learned
+            rows += [group["rows"]] * len(learned)
+            torch._foreach_mul_(learned, 1 - group["lr"] * group["weight_decay"])
+        if moving:
+            torch._foreach_add_(moving, self.orthogonal(moving, directions, rows), alpha=-self.param_groups[0]["lr"])
 
 
-def _parts(matrix: Tensor, rows: Sequence[int]) -> Sequence[Tensor]:
+def _parts(matrix: Tensor, rows: Rows) -> Sequence[Tensor]:
     """What is fused in a matrix, as views [blocks, rows of a block, columns]."""
     if not rows:
         return [matrix.unsqueeze(0)]
     return matrix.unflatten(0, (-1, sum(rows))).split(list(rows), dim=1)
 
 
-def _shared_out(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """All of them made orthogonal, each by one of the processes: float32."""
-    loads = [0] * parallel.world_size()
-    mine: dict[torch.Size, list[int]] = {}
-    costliest_first = sorted(range(len(matrices)), key=lambda i: (-_cost(matrices[i]), i))
-    for i in costliest_first:
-        owner = loads.index(min(loads))
-        loads[owner] += _cost(matrices[i])
-        if owner == parallel.rank():
-            mine.setdefault(matrices[i].shape, []).append(i)
-    made: dict[int, Tensor] = {}
-    for places in mine.values():
-        orthogonal = newton_schulz(torch.stack([matrices[i] for i in places])).to(matrices[0].dtype)
-        made |= dict(zip(places, orthogonal.unbind(), strict=True))
-    if parallel.world_size() == 1:
-        return [made[i] for i in range(len(matrices))]
-    flat = [made[i].flatten() if i in made else matrix.new_zeros(matrix.numel()) for i, matrix in enumerate(matrices)]
-    pieces = parallel.total(torch.cat(flat)).split([matrix.numel() for matrix in matrices])
-    return [piece.view_as(matrix) for piece, matrix in zip(pieces, matrices, strict=True)]
-
-
-def _cost(matrix: Tensor) -> int:
-    """Multiplications of one round: two products on the short side, one between squares."""
-    short, long = sorted(matrix.shape)
-    return short * short * (2 * long + short)
-
-
 def newton_schulz(matrices: Tensor) -> Tensor:
-    """[matrices, rows, columns] → the same with singular values near 1, by five rounds of a quintic."""
+    """[matrices, rows, columns] → the same with singular values near 1, by five rounds of a quintic: float32."""
     x = matrices.to(fast_dtype(matrices.device))
     tall = x.shape[-2] > x.shape[-1]
     if tall:
@@ -114,4 +115,4 @@ def newton_schulz(matrices: Tensor) -> Tensor:
     for _ in range(_ROUNDS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
-    return x.mT if tall else x
+    return (x.mT if tall else x).float()

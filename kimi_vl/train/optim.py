@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kimi_vl.model.attention import MultiHeadLatentAttention
-from kimi_vl.train.muon import Muon
+from kimi_vl.train import parallel
+from kimi_vl.train.muon import Muon, Rows, check_matrix
 
 # What is no matrix of a block although it has two dimensions.
 _ADAMW_ENDINGS = (
@@ -28,8 +30,8 @@ def is_muon(name: str, parameter: Tensor) -> bool:
     return parameter.ndim == 2 and not name.endswith(_ADAMW_ENDINGS)
 
 
-def _fused(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The names of fused matrices, and the rows of each part; see :class:`Muon`."""
+def _fused(model: nn.Module) -> Iterator[tuple[str, Rows]]:
+    """The names of fused matrices, and the rows of each part."""
     for name, module in model.named_modules():
         if isinstance(wqkv := getattr(module, "wqkv", None), nn.Linear):
             yield f"{name}.wqkv.weight".lstrip("."), (wqkv.in_features,) * 3
@@ -40,41 +42,55 @@ def _fused(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
 class MuonAdamW:
     """Updates the parameters of ``model`` that require gradients.
 
-    Weights stay in the model's dtype; the optimizer's own copy, its momentum and moments are float32, so that
-    steps smaller than a bfloat16's precision are not lost.
+    Its own copies of the weights, their momentum and moments are float32, so that steps smaller than a bfloat16's
+    precision are not lost; a weight that is float32 needs no copy. Where a process has only some rows of each weight,
+    it moves those.
     """
 
     def __init__(self, model: nn.Module, *, weight_decay: float = 0.1) -> None:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.masters = {name: p.detach().to(torch.float32, copy=True) for name, p in self.parameters.items()}
+        self.masters = {name: parallel.part(p.detach()).float() for name, p in self.parameters.items()}
         fused = dict(_fused(model))
-        muon: dict[tuple[int, ...], list[Tensor]] = {}
-        for name, master in self.masters.items():
-            if is_muon(name, master):
-                muon.setdefault(fused.get(name, ()), []).append(master)
-        adamw = [m for name, m in self.masters.items() if not is_muon(name, m)]
+        muon: dict[Rows, list[Tensor]] = {}
+        adamw: list[Tensor] = []
+        for name, parameter in self.parameters.items():
+            if is_muon(name, parameter):
+                rows = fused.get(name, ())
+                check_matrix(parameter.shape, rows)
+                muon.setdefault(rows, []).append(self.masters[name])
+            else:
+                adamw.append(self.masters[name])
         self._optimizers: list[torch.optim.Optimizer] = []
         if muon:
             groups = [{"params": masters, "rows": rows} for rows, masters in muon.items()]
-            self._optimizers.append(Muon(groups, weight_decay=weight_decay))
+            self._optimizers.append(Muon(groups, weight_decay=weight_decay, **self._shared_out()))
         if adamw:
-            self._optimizers.append(
-                torch.optim.AdamW(adamw, lr=0.0, weight_decay=weight_decay, betas=(0.9, 0.95), eps=1e-8)
-            )
+            optimizer = torch.optim.AdamW(adamw, lr=0.0, weight_decay=weight_decay, betas=(0.9, 0.95), eps=1e-8)
+            for master in adamw:
+                moments = {kind: torch.zeros_like(master) for kind in ("exp_avg", "exp_avg_sq")}
+                optimizer.state[master] = {"step": torch.zeros(()), **moments}
+            self._optimizers.append(optimizer)
+
+    def _shared_out(self) -> dict[str, Any]:
+        if parallel.world_size() == 1:
+            return {}
+        from kimi_vl.train.scale.owners import Owners
+
+        return {"orthogonal": Owners({id(self.masters[name]): p.data for name, p in self.parameters.items()})}
 
     @torch.no_grad()
     def step(self, lr: float, *, max_norm: float = 1.0, skip_above: float = math.inf) -> float:
         """One step at ``lr`` from the gradients, clipped to ``max_norm``, which are then dropped.
 
         Returns the gradients' norm before clipping. Where that is not finite, or above ``skip_above``, nothing moves.
-        A parameter without a gradient (an expert that nobody chose) stays as it is.
+        A parameter without a gradient, or one of zeros (an expert that nobody chose), stays as it is.
         """
-        learned = [name for name, p in self.parameters.items() if p.grad is not None]
-        grads = [p.grad.float() for p in self.parameters.values() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads)
+        given = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+        lengths, length = parallel.lengths_of(given)
+        learned = [name for name, of_one in lengths.items() if of_one]
+        grads = [parallel.part(given[name]).float() for name in learned]
         for parameter in self.parameters.values():
             parameter.grad = None
-        length = float(norm)
         if not grads or not length <= min(skip_above, sys.float_info.max):
             return length
         torch._foreach_mul_(grads, min(1.0, max_norm / (length + 1e-6)))
@@ -84,43 +100,33 @@ class MuonAdamW:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
-        torch._foreach_copy_(list(self.parameters.values()), list(self.masters.values()))
+        self.spread()
         for master in self.masters.values():
             master.grad = None
         return length
 
+    @torch.no_grad()
+    def spread(self) -> None:
+        """Gives the weights what their copies have."""
+        apart = [name for name, p in self.parameters.items() if p.dtype != torch.float32]
+        if apart:
+            weights = [parallel.part(self.parameters[name]) for name in apart]
+            torch._foreach_copy_(weights, [self.masters[name] for name in apart])
+
     def state_dict(self) -> dict[str, Tensor]:
-        """Masters and moments under ``KIND.PARAMETER``, so that a resumed run finds each by name."""
-        state = {f"master.{name}": master for name, master in self.masters.items()}
+        """The float32 weights under ``model/PARAMETER``, momentum and moments under ``optimizer/KIND.PARAMETER``.
+
+        They are the optimizer's own: what is read into them is there, once :meth:`spread` has told the model.
+        """
+        state = {f"model/{name}": self._whole(name, master) for name, master in self.masters.items()}
         for name, master in self.masters.items():
             for optimizer in self._optimizers:
                 for kind, value in optimizer.state.get(master, {}).items():
-                    state[f"{kind}.{name}"] = value
+                    state[f"optimizer/{kind}.{name}"] = self._whole(name, value)
         return state
 
-    @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Raises ``ValueError`` if the state belongs to other parameters."""
-        missing = [name for name in self.masters if f"master.{name}" not in state]
-        unknown = [
-            key for key in state if key.startswith("master.") and key.removeprefix("master.") not in self.masters
-        ]
-        if missing or unknown:
-            raise ValueError(f"the optimizer's state lacks {missing} and does not know {unknown}")
-        for optimizer in self._optimizers:
-            names = {id(m): name for name, m in self.masters.items()}
-            kinds = ("momentum_buffer",) if isinstance(optimizer, Muon) else _ADAMW_STATE
-            for group in optimizer.param_groups:
-                for master in group["params"]:
-                    name = names[id(master)]
-                    master.copy_(state[f"master.{name}"])
-                    self.parameters[name].copy_(master)
-                    held = {kind: state[f"{kind}.{name}"] for kind in kinds if f"{kind}.{name}" in state}
-                    if held:
-                        optimizer.state[master] = held
-
-
-_ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
+    def _whole(self, name: str, here: Tensor) -> Tensor:
+        return parallel.as_part_of(self.parameters[name], here)
 
 
 def warmup_stable_decay(step: int, *, peak: float, warmup: int, total: int, decay: float) -> float:

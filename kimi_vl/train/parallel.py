@@ -1,24 +1,28 @@
-"""Data parallel over processes, applied from outside the model: each takes a share of every batch.
+"""What the processes of a run tell each other. A process that is alone has nobody to tell, and nothing here is done.
 
-On CPU, processes of one thread each beat one process of as many threads, since small matrices leave threads waiting
-for each other. Start with ``torchrun --nproc-per-node N -m …``; without it every function here does nothing.
+Every process holds a part of every weight (:mod:`kimi_vl.train.scale`), so that sums over all of them are sums over
+the whole model. Start several with ``torchrun --nproc-per-node N -m kimi_vl.cli train run RECIPE``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
-def join() -> None:
-    """Enters the group of processes that torchrun started, if it did."""
+def join() -> torch.device:
+    """Enters the group of processes that torchrun started, if it did. Returns where this one computes."""
+    cuda = torch.cuda.is_available()
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("gloo")
+        if cuda:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
 
 
 def rank() -> int:
@@ -27,35 +31,6 @@ def rank() -> int:
 
 def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
-
-
-@torch.no_grad()
-def begin_alike(model: nn.Module) -> None:
-    """Gives every process the first one's weights and buffers, so that averaged steps keep them equal."""
-    if world_size() == 1:
-        return
-    for tensor in (*model.parameters(), *model.buffers()):
-        shared = tensor.float()
-        dist.broadcast(shared, 0)
-        tensor.copy_(shared)
-
-
-@torch.no_grad()
-def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Gives every process the sum of all processes' gradients, in one message of float32.
-
-    A process whose share of the batch did not touch a parameter counts as zero there (H3); what nobody touched stays
-    without a gradient.
-    """
-    if world_size() == 1:
-        return
-    every = list(parameters)
-    grads = [torch.zeros_like(p, dtype=torch.float32) if p.grad is None else p.grad.float() for p in every]
-    touched = torch.tensor([float(p.grad is not None) for p in every], device=grads[0].device)
-    together = total(torch.cat([touched, *(grad.flatten() for grad in grads)]))
-    anyone, *sums = together.split([len(every), *(p.numel() for p in every)])
-    for p, touches, grad in zip(every, anyone.tolist(), sums, strict=True):
-        p.grad = grad.view_as(p).to(p.dtype) if touches else None
 
 
 def total(counts: Tensor) -> Tensor:
@@ -80,18 +55,120 @@ def total_by_name(figures: Mapping[str, float]) -> dict[str, float]:
     return sums
 
 
+def everyones(names: Iterable[str]) -> frozenset[str]:
+    """The names that any process has."""
+    together = [list(names)]
+    if world_size() > 1:
+        mine, together = together[0], [[] for _ in range(world_size())]
+        dist.all_gather_object(together, mine)
+    return frozenset(name for some in together for name in some)
+
+
 class _Gathered(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, mine: Tensor) -> Tensor:
-        parts = [torch.empty_like(mine) for _ in range(world_size())]
-        dist.all_gather(parts, mine.contiguous())
-        return torch.cat(parts)
+    def forward(ctx: Any, mine: Tensor, sizes: Sequence[int], group: dist.ProcessGroup | None) -> Tensor:
+        ctx.sizes, ctx.group = sizes, group
+        # The longest decides how much is sent: all must send alike.
+        padded = mine.new_zeros(max(sizes), *mine.shape[1:])
+        padded[: len(mine)] = mine
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded, group=group)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return total(grads[0]).chunk(world_size())[rank()]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        everyones = grads[0].contiguous()
+        dist.all_reduce(everyones, group=ctx.group)
+        return everyones.split(list(ctx.sizes))[dist.get_rank(ctx.group)], None, None
 
 
-def gathered(mine: Tensor) -> Tensor:
-    """[N, …] of every process, end to end, in the order of ranks. Gradients find their way back; shapes must agree."""
-    return mine if world_size() == 1 else _Gathered.apply(mine)
+def gathered(mine: Tensor, sizes: Sequence[int] | None = None, group: dist.ProcessGroup | None = None) -> Tensor:
+    """[N, …] of every process of ``group`` (all, if not given), end to end, in the order of ranks.
+
+    ``sizes`` are the N of each, if they differ. Gradients find their way back.
+    """
+    if world_size() == 1:
+        return mine
+    if sizes is None:
+        sizes = [len(mine)] * dist.get_world_size(group)
+    together: Tensor = _Gathered.apply(mine, sizes, group)
+    return together
+
+
+class _Exchanged(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, given: Tensor, out_sizes: Sequence[int], in_sizes: Sequence[int], group: dist.ProcessGroup
+    ) -> Tensor:
+        ctx.out_sizes, ctx.in_sizes, ctx.group = out_sizes, in_sizes, group
+        return _swapped(given, out_sizes, in_sizes, group)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        return _swapped(grads[0], ctx.in_sizes, ctx.out_sizes, ctx.group), None, None, None
+
+
+def _swapped(given: Tensor, out_sizes: Sequence[int], in_sizes: Sequence[int], group: dist.ProcessGroup) -> Tensor:
+    arrived = given.new_empty(sum(in_sizes), *given.shape[1:])
+    dist.all_to_all_single(arrived, given.contiguous(), list(in_sizes), list(out_sizes), group=group)
+    return arrived
+
+
+def exchanged(given: Tensor, out_sizes: Sequence[int], in_sizes: Sequence[int], group: dist.ProcessGroup) -> Tensor:
+    """Sends ``out_sizes`` rows to each process of a group, and gets ``in_sizes`` of each. Gradients go back."""
+    arrived: Tensor = _Exchanged.apply(given, out_sizes, in_sizes, group)
+    return arrived
+
+
+# ---- weights, of which every process holds some rows ----
+
+
+def part(tensor: Tensor) -> Tensor:
+    """What of a tensor lies here: all of it, or the rows that are this process's, as a view."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def rows_of(count: int, processes: int) -> list[range]:
+    """How ``count`` rows are shared out: as torch cuts them, which leaves the last with fewer or none."""
+    each = -(-count // processes)
+    return [range(min(count, i * each), min(count, (i + 1) * each)) for i in range(processes)]
+
+
+def rows_here(tensor: Tensor) -> slice:
+    """Which rows :func:`part` has."""
+    mesh = getattr(tensor, "device_mesh", None)
+    if mesh is None:
+        return slice(None)
+    mine = rows_of(tensor.shape[0], mesh.size())[mesh.get_local_rank()]
+    return slice(mine.start, mine.stop)
+
+
+def as_part_of(whole: Tensor, here: Tensor) -> Tensor:
+    """A tensor in the shape of ``whole``, of which ``here`` is what lies here. Other shapes are everybody's."""
+    if not hasattr(whole, "to_local") or here.shape != part(whole).shape:
+        return here
+    from torch.distributed.tensor import DTensor
+
+    assert isinstance(whole, DTensor)
+    shared: Tensor = DTensor.from_local(
+        here, whole.device_mesh, whole.placements, run_check=False, shape=whole.shape, stride=whole.stride()
+    )
+    return shared
+
+
+def lengths_of(grads: Mapping[str, Tensor]) -> tuple[dict[str, float], float]:
+    """How long each gradient is, and all of them together. Every process gives the rows that it has."""
+    if not grads:
+        return {}, 0.0
+    squares = torch.stack(torch._foreach_norm([part(grad) for grad in grads.values()])).double().square()
+    together = total(squares.sum())
+    of_mesh: dict[Any, list[int]] = {}
+    for i, grad in enumerate(grads.values()):
+        of_mesh.setdefault(getattr(grad, "device_mesh", None), []).append(i)
+    for mesh, places in of_mesh.items():
+        if mesh is not None:
+            of_these = squares[places]
+            dist.all_reduce(of_these, group=mesh.get_group())
+            squares[places] = of_these
+    *lengths, length = torch.cat((squares, together[None])).sqrt().tolist()
+    return dict(zip(grads, lengths, strict=True)), length

@@ -29,8 +29,6 @@ class ReadingHead(nn.Module):
         super().__init__()
         self.merge_kernel_size = config.merge_kernel_size
         self.proj = nn.Linear(config.hidden_size, FRAMES_PER_COLUMN * (len(ALPHABET) + 1))
-        nn.init.normal_(self.proj.weight, std=0.02)
-        nn.init.zeros_(self.proj.bias)
 
     def forward(self, merged: Tensor, grids: Sequence[Sequence[int]]) -> tuple[Tensor, list[int]]:
         """Merged patches [tokens, 4, D] of pictures → log-probabilities [frames, classes] float32, frames of each."""

@@ -68,6 +68,9 @@ class Recipe:
     decay: float = 0.3
     save_every: int = 200
     log_every: int = 1
+    recompute: str = "nothing"  # or cheap, or layers; see recompute.py
+    context_parallel: int = 1
+    expert_parallel: int = 1
 
     def __post_init__(self) -> None:
         if not self.sources:

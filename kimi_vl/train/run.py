@@ -1,7 +1,7 @@
 """Runs a stage by its recipe: weights and data in, a run folder out.
 
 RUN/config.json         the architecture
-RUN/state.safetensors   what the run goes on from
+RUN/state.safetensors   what the run goes on from, or RUN/state-STEP/ where several processes wrote it
 RUN/log.jsonl           what it told
 RUN/model/              when it is done: a model folder, with its processor, that everything else here opens
 """
@@ -14,11 +14,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from kimi_vl.checkpoint import load_model, read_config, save_model
+from kimi_vl.checkpoint import TensorSpec, read_config, stored_dtype, write_checkpoint
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
@@ -32,12 +34,12 @@ from kimi_vl.train.fused_experts import fuse_experts
 from kimi_vl.train.learned import Pupil
 from kimi_vl.train.log import Listener
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.packing import Sample
+from kimi_vl.train.packing import Batch, Sample
 from kimi_vl.train.recipe import Recipe, SourceRecipe
+from kimi_vl.train.recompute import recompute_layers
+from kimi_vl.train.scale.layout import Layout
 from kimi_vl.train.stages import STAGES
-from kimi_vl.train.state import load_weights
-
-_STATE = "state.safetensors"
+from kimi_vl.train.state import StoredModel, load_weights, stored_in
 
 
 def run(recipe: Recipe, *, workers: int | None = None, listener: Listener | None = None) -> Path:
@@ -56,11 +58,18 @@ def run(recipe: Recipe, *, workers: int | None = None, listener: Listener | None
     sources = [
         Source(source.name, source.weight, _draw(source, processor, recipe.context)) for source in recipe.sources
     ]
-    parallel.join()
-    data = Mixture(sources, seed=recipe.seed, batch_size=recipe.batch_size, pieces=recipe.pieces, passes=recipe.passes)
-    pupil = _pupil(recipe, config, processor)
-    for name, parameter in pupil.named_parameters():
-        parameter.requires_grad_(name.startswith(stage.moves))
+    device = parallel.join()
+    layout = Layout(parallel.world_size(), recipe.context_parallel, recipe.expert_parallel)
+    data = Mixture(
+        sources,
+        seed=recipe.seed,
+        batch_size=recipe.batch_size,
+        pieces=recipe.pieces,
+        passes=recipe.passes,
+        share=layout.share_of_samples(parallel.rank()),
+        cut=_cut(config, layout),
+    )
+    pupil = _pupil(recipe, config, processor, layout, device)
     if not parallel.rank():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
@@ -79,13 +88,13 @@ def run(recipe: Recipe, *, workers: int | None = None, listener: Listener | None
     workers = max(1, cores // processes - 1) if workers is None else workers
     train(pupil, data, schedule, folder, workers=workers, listener=listener)
     if not parallel.rank():
-        _export(pupil.model, processor, folder / "model")
+        _export(folder, config, processor)
     return folder / "model"
 
 
 def _config(recipe: Recipe) -> KimiVLConfig:
     """That of the run if it has begun, of what it starts from, or of new weights."""
-    if (Path(recipe.run) / _STATE).exists():
+    if stored_in(Path(recipe.run)) is not None:
         return read_config(Path(recipe.run))
     if recipe.start is not None:
         return read_config(resolve(recipe.start, CONFIG_FILES))
@@ -111,35 +120,61 @@ def _draw(source: SourceRecipe, processor: KimiVLProcessor, context: int) -> Cal
     return draw
 
 
-def _pupil(recipe: Recipe, config: KimiVLConfig, processor: KimiVLProcessor) -> Pupil:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = KimiVLForConditionalGeneration(config)
-    model.init_weights(recipe.seed)
-    torch.manual_seed(recipe.seed)
-    pupil = STAGES[recipe.stage].pupil(model, processor.image_config, recipe.reading)
-    if recipe.start is not None and not (Path(recipe.run) / _STATE).exists():
-        start = Path(recipe.start)
-        if (start / _STATE).exists():
-            load_weights(start / _STATE, pupil)
-        else:
-            loaded = load_model(resolve(recipe.start, (*CONFIG_FILES, *WEIGHT_FILES)), dtype=torch.float32)
-            model.load_state_dict(loaded.state_dict())
-    pupil.to(fast_dtype(device)).to(device)
-    for moe in moe_layers(model):
-        # Its steps are finer than a bfloat16 can hold.
-        moe.gate.e_score_correction_bias = moe.gate.e_score_correction_bias.float()
-    if device.type == "cuda":
+def _pupil(
+    recipe: Recipe, config: KimiVLConfig, processor: KimiVLProcessor, layout: Layout, device: torch.device
+) -> Pupil:
+    """The stage's pupil with the weights that it starts from, or goes on from."""
+    stage, dtype = STAGES[recipe.stage], fast_dtype(device)
+    with torch.device("meta"):
+        model = KimiVLForConditionalGeneration(config)
+        pupil = stage.pupil(model, processor.image_config, recipe.reading)
+    for name, parameter in pupil.named_parameters():
+        parameter.requires_grad_(name.startswith(stage.moves))
+    recompute_layers(pupil, recipe.recompute)
+    if layout.processes > 1:
+        from kimi_vl.train.scale.sharding import lay_out
+
+        lay_out(pupil, layout, device, dtype)
+    else:
+        pupil.to(dtype)
+        for moe in moe_layers(model):
+            # Its steps are finer than a bfloat16 can hold.
+            moe.gate.e_score_correction_bias = moe.gate.e_score_correction_bias.float()
+    pupil.to_empty(device=device)
+    absent = set(pupil.state_dict())
+    if recipe.start is not None and stored_in(Path(recipe.run)) is None:
+        stored = stored_in(Path(recipe.start)) or StoredModel(resolve(recipe.start, (*CONFIG_FILES, *WEIGHT_FILES)))
+        absent = load_weights(stored, pupil)
+    pupil.begin(recipe.seed, absent)
+    if device.type == "cuda" and layout.expert_parallel == 1:
         fuse_experts(model)
     return pupil
 
 
-def _export(model: KimiVLForConditionalGeneration, processor: KimiVLProcessor, folder: Path) -> None:
-    """In bfloat16. The folder appears when all of it is written."""
+def _cut(config: KimiVLConfig, layout: Layout) -> Callable[[Batch], Batch] | None:
+    if layout.processes == 1:
+        return None
+    from kimi_vl.train.scale.sharding import cut_for
+
+    return cut_for(layout, parallel.rank(), config)
+
+
+def _export(run: Path, config: KimiVLConfig, processor: KimiVLProcessor) -> None:
+    """The last state as a model in bfloat16. The folder appears when all of it is written."""
+    stored, folder = stored_in(run), run / "model"
+    assert stored is not None
+    with torch.device("meta"):
+        wanted = KimiVLForConditionalGeneration(config).state_dict()
+    specs = {name: TensorSpec(tuple(t.shape), stored_dtype(name, torch.bfloat16)) for name, t in wanted.items()}
+
+    def tensor_of(name: str) -> Tensor:
+        tensor = torch.empty(specs[name].shape, dtype=specs[name].dtype)
+        stored.read({f"model/model.{name}": tensor})
+        return tensor
+
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    stored = KimiVLForConditionalGeneration(model.config).to(torch.bfloat16)
-    stored.load_state_dict(model.state_dict())
-    save_model(stored, part)
+    write_checkpoint(replace(config, torch_dtype="bfloat16"), part, specs, tensor_of)
     processor.save_pretrained(part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
