@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +14,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
-from kimi_vl.model.moe import Routing
 from kimi_vl.patches import normalised
-from kimi_vl.train.balance import busiest_share, loads_of, moe_layers, sequence_balance_loss, update_correction_bias
 from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.fused_experts import fuse_experts
 from kimi_vl.train.learner import Learner
@@ -131,57 +128,6 @@ def test_every_part_learns_from_text_and_pictures() -> None:
     learn(learner, with_picture(0, (2, 8), "ab"), with_picture(1), words(60, 1, 50)).loss.backward()
     idle = [name for name, p in learner.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert idle == []
-
-
-# --- balance ---------------------------------------------------------------------------------------------------
-
-
-def routing(scores: Sequence[Sequence[float]], chosen: Sequence[Sequence[int]]) -> Routing:
-    values, idx = torch.tensor(scores), torch.tensor(chosen)
-    return Routing(values, idx, values.gather(1, idx))
-
-
-def test_the_balance_loss_is_one_when_even() -> None:
-    even = routing([[0.5] * 4] * 4, [[0, 1], [2, 3], [1, 2], [3, 0]])
-    assert sequence_balance_loss([even, even], [4]).item() == pytest.approx(1.0)
-    assert busiest_share(loads_of([even])) == pytest.approx(1.0)
-
-
-def test_the_balance_loss_grows_with_unevenness() -> None:
-    """By hand: all go to experts 0 and 1, which have 0.4 of the score each; 2 * 0.4 + 2 * 0.4."""
-    uneven = routing([[0.8, 0.8, 0.2, 0.2]] * 3, [[0, 1]] * 3)
-    assert sequence_balance_loss([uneven], [3]).item() == pytest.approx(1.6)
-    assert busiest_share(loads_of([uneven])) == pytest.approx(2.0)
-
-
-def test_balance_is_judged_in_each_sequence() -> None:
-    """Two sequences that are uneven the other way round are not even together."""
-    scores = [[0.8, 0.2]] * 2 + [[0.2, 0.8]] * 2
-    both = routing(scores, [[0], [0], [1], [1]])
-    assert sequence_balance_loss([both], [4]).item() == pytest.approx(1.0)
-    assert sequence_balance_loss([both], [2, 2]).item() == pytest.approx(2 * 1.6)
-
-
-def test_the_bias_moves_towards_those_who_got_less() -> None:
-    model = random_model(config=TINY)
-    (moe,) = moe_layers(model)
-    before = moe.gate.e_score_correction_bias.clone()
-    update_correction_bias(model, torch.tensor([[3, 2, 1, 0]]), 0.01)
-    expected = before + torch.tensor([-0.01, -0.01, 0.01, 0.01])  # about a mean of 1.5
-    assert torch.allclose(moe.gate.e_score_correction_bias, expected)
-
-
-def test_the_bias_evens_out_a_router_that_prefers_one_expert() -> None:
-    model = random_model(config=TINY)
-    (moe,) = moe_layers(model)
-    x = torch.randn(200, TINY.text_config.hidden_size, generator=torch.Generator().manual_seed(0)) + 0.3
-    with torch.no_grad():
-        moe.gate.e_score_correction_bias.zero_()
-        moe.gate.weight[0] += 0.3
-        start = busiest_share(loads_of([moe.gate(x)]))
-        for _ in range(300):
-            update_correction_bias(model, loads_of([moe.gate(x)]), 0.005)
-        assert busiest_share(loads_of([moe.gate(x)])) < 1.15 < 1.4 < start
 
 
 # --- data ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from kimi_vl.model.attention import MultiHeadLatentAttention
 from kimi_vl.train import muon
 from kimi_vl.train.muon import check_matrix
-from kimi_vl.train.optim import MuonAdamW, is_muon, warmup_stable_decay
+from kimi_vl.train.optim import MuonAdamW, is_muon
+from kimi_vl.train.rates import rate
 from tests.conftest import random_model
 from tests.training import TINY, pupil_of
 
@@ -118,16 +119,28 @@ def test_bfloat16_weights_add_up_steps_too_small_for_them() -> None:
     assert (layer.weight.float() - 0.97).abs().max() < 0.005
 
 
-@given(step=st.integers(0, 99), warmup=st.integers(0, 20), decay=st.floats(0, 0.7))
+@given(step=st.integers(0, 99), warmup=st.integers(0, 20), decay=st.floats(0, 0.7), floor=st.floats(0, 0.5))
 @settings(max_examples=60)
-def test_the_rate_goes_up_level_and_down(step: int, warmup: int, decay: float) -> None:
-    def rate(at: int) -> float:
-        return warmup_stable_decay(at, peak=2.0, warmup=warmup, total=100, decay=decay)
+def test_the_rate_goes_up_level_and_down(step: int, warmup: int, decay: float, floor: float) -> None:
+    def at(step: int) -> float:
+        return rate(step, peak=2.0, warmup=warmup, total=100, decay=decay, floor=floor)
 
-    assert 0 < rate(step) <= 2.0
-    assert (rate(step + 1) >= rate(step)) if step + 1 < warmup else True
-    assert (rate(step) == 2.0) if warmup <= step < 100 - round(100 * decay) else True
-    assert rate(100) == 0.0
+    assert 0 < at(step) <= 2.0
+    assert (at(step + 1) >= at(step)) if step + 1 < warmup else True
+    assert (at(step) == pytest.approx(2.0)) if warmup <= step < 100 - round(100 * decay) else True
+    assert at(100) == pytest.approx(2.0 * floor)
+
+
+def test_the_cosine_falls_along_half_a_wave() -> None:
+    def at(step: int) -> float:
+        return rate(step, peak=2e-5, warmup=10, total=110, shape="cosine", floor=0.1)
+
+    assert [at(0), at(9)] == pytest.approx([2e-6, 2e-5])
+    # A tenth stays; of the rest cos² of a quarter of a turn.
+    assert [at(10), at(60), at(110)] == pytest.approx([2e-5, (0.1 + 0.9 / 2) * 2e-5, 2e-6])
+    assert at(35) == pytest.approx(2e-5 * (0.1 + 0.9 * math.cos(math.pi / 8) ** 2))
+    with pytest.raises(ValueError, match="shape is one of wsd, cosine, not 'step'"):
+        rate(0, peak=1.0, warmup=0, total=1, shape="step")
 
 
 def test_queries_keys_and_values_are_matrices_of_their_own() -> None:

@@ -39,7 +39,7 @@ FEW = [{"step": 10 * n, "seconds": 2.0 * n, "text": 4.0 - n / 10, **STEADY} for 
 def run_of(folder: Path, lines: Sequence[dict[str, Any]] = FEW, *, planned: int = 400, after: str = "") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines) + after)
-    (folder / "schedule.json").write_text(json.dumps({"steps": planned, "peak": 1e-3}))
+    (folder / "schedule.json").write_text(json.dumps({"steps": planned, "batch_size": 4, "peak": 1e-3}))
     return folder
 
 
@@ -172,6 +172,13 @@ def test_a_dead_expert_is_told_after_fifty_lines() -> None:
     assert alarms(stage_of([alive] * 5 + [dead] * 49 + [alive] + [dead] * 10)) == []
     (told,) = alarms(stage_of([alive] * 5 + [dead] * 50))
     assert told == "An expert is dead: in 50 logged steps, 6 to 55, it got nothing."
+
+
+def test_a_balance_loss_below_what_even_experts_give_is_told() -> None:
+    """(H10)"""
+    assert alarms(stage_of([{"balance": 0.5}] * 9 + [{"balance": 0.95}] * 10)) == []
+    (told,) = alarms(stage_of([{"balance": 1.2}] * 9 + [{"balance": 0.5}] * 10))
+    assert told == "The loss balance is 0.50: below 1 the router has found a way round it."
 
 
 def test_skipped_steps_are_told_by_number() -> None:

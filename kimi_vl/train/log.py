@@ -19,16 +19,20 @@ from kimi_vl.train.packing import Totals
 Listener = Callable[[Mapping[str, float]], None]
 
 
+def up_to(path: Path, step: int) -> None:
+    """Keeps the lines of steps up to ``step``. One that a kill cut off is of a later step in any case."""
+    told = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    whole = (line for line in told if line.endswith("\n"))
+    kept = path.with_suffix(".tmp")
+    kept.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")
+    kept.replace(path)
+
+
 class RunLog:
     """Of a run that goes on after ``start`` steps: what was told of later ones, which are done again, is taken out."""
 
     def __init__(self, path: Path, *, start: int, steps: int, listener: Listener | None = None) -> None:
-        told = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        # A line that a kill cut off is of a later step in any case.
-        whole = (line for line in told if line.endswith("\n"))
-        kept = path.with_suffix(".tmp")
-        kept.write_text("".join(line for line in whole if json.loads(line)["step"] <= start), encoding="utf-8")
-        kept.replace(path)
+        up_to(path, start)
         self._file = path.open("a", encoding="utf-8")
         self._listener, self._steps, self._start = listener, steps, start
         self._began = self._last = time.monotonic()

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,9 +24,20 @@ from kimi_vl.train.balance import busiest_share, idlest_share, loads_of, moe_lay
 from kimi_vl.train.data import Mixture
 from kimi_vl.train.learned import Learned, Pupil
 from kimi_vl.train.log import Listener, RunLog
-from kimi_vl.train.optim import MuonAdamW, warmup_stable_decay
+from kimi_vl.train.optim import MuonAdamW
 from kimi_vl.train.packing import Batch, Totals
+from kimi_vl.train.rates import rate
 from kimi_vl.train.state import Progress, load_state, save_state, stored_in
+
+
+class Show(Protocol):
+    """Whoever asks a model questions while it learns."""
+
+    def begin(self, step: int) -> None:
+        """The run goes on after ``step`` steps: what was told of later ones will be told again."""
+
+    def ask(self, learner: Pupil, step: int) -> None: ...
+
 
 # A step whose gradient is so many times longer than those before it is a broken sample's or worse, and is left out. The
 # lengths of skipped ones count among those of the next, so that a run that has really changed goes on.
@@ -34,15 +46,21 @@ _SPIKE, _REMEMBERED = 10.0, 50
 
 @dataclass(frozen=True)
 class Schedule:
-    """A run of ``steps`` steps; rates per step, ``decay`` the share of steps over which the rate falls to zero."""
+    """A run of ``steps`` steps, and how fast it learns; see rates.py."""
 
     steps: int
     peak: float
     warmup: int = 50
+    shape: str = "wsd"
     decay: float = 0.3
+    floor: float = 0.0
     balance_rate: float = 1e-3
     save_every: int = 200
     log_every: int = 1
+
+    def rate(self, step: int) -> float:
+        shape, decay, floor = self.shape, self.decay, self.floor
+        return rate(step, peak=self.peak, warmup=self.warmup, total=self.steps, shape=shape, decay=decay, floor=floor)
 
 
 def train(
@@ -53,31 +71,33 @@ def train(
     *,
     workers: int = 1,
     listener: Listener | None = None,
+    show: Show | None = None,
 ) -> None:
     """Trains until ``schedule.steps``.
 
     Tells every ``log_every`` steps what :class:`RunLog` has of them. Only parameters that require gradients move. Of
-    several processes, the first tells. Goes on from the latest state in ``folder``, if there is one.
+    several processes, the first tells. ``show`` is asked at every save. Goes on from the latest state in ``folder``, if
+    there is one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = MuonAdamW(learner)
     stored = stored_in(folder)
     progress = Progress() if stored is None else load_state(stored, learner, optimizer, data.recipe)
     start, norms = progress.step, deque(progress.norms, maxlen=_REMEMBERED)
-    (folder / "schedule.json").write_text(json.dumps(asdict(schedule)))
+    (folder / "schedule.json").write_text(json.dumps(asdict(schedule) | {"batch_size": data.batch_size}))
     learner.train()
     with ExitStack() as stack:
         log: RunLog | None = None
         if not parallel.rank():
             path = folder / "log.jsonl"
             log = stack.enter_context(RunLog(path, start=start, steps=schedule.steps, listener=listener))
+        if show is not None:
+            show.begin(start)
         skipped = 0
         for step, batches in enumerate(data.batches(start, schedule.steps, workers=workers), start):
             totals = _over_all(sum((batch.totals for batch in batches), Totals()))
             learned = [_learn(learner, batch, totals) for batch in batches]
-            lr = warmup_stable_decay(
-                step, peak=schedule.peak, warmup=schedule.warmup, total=schedule.steps, decay=schedule.decay
-            )
+            lr = schedule.rate(step)
             most = _SPIKE * median(norms) if len(norms) == _REMEMBERED else math.inf
             norm = optimizer.step(lr, skip_above=most)
             skipped += not norm <= most
@@ -99,6 +119,8 @@ def train(
                 skipped = 0
             if done % schedule.save_every == 0 or done == schedule.steps:
                 save_state(folder, learner, optimizer, Progress(done, tuple(norms)), data.recipe)
+                if show is not None:
+                    show.ask(learner, done)
 
 
 def _learn(learner: Pupil, batch: Batch, totals: Totals) -> Learned:

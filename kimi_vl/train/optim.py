@@ -127,11 +127,3 @@ class MuonAdamW:
 
     def _whole(self, name: str, here: Tensor) -> Tensor:
         return parallel.as_part_of(self.parameters[name], here)
-
-
-def warmup_stable_decay(step: int, *, peak: float, warmup: int, total: int, decay: float) -> float:
-    """The learning rate of ``step``: up over ``warmup`` steps, level, down to zero over the last ``decay`` share."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    falling = max(1, round(total * decay))
-    return peak * min(1.0, max(0, total - step) / falling)

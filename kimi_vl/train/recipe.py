@@ -27,6 +27,8 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from kimi_vl.train.rates import SHAPES
+
 _Table = TypeVar("_Table")
 
 
@@ -65,9 +67,12 @@ class Recipe:
     passes: int = 1
     reading: float = 0.0
     warmup: int = 50
+    shape: str = "wsd"  # or cosine; see rates.py
     decay: float = 0.3
+    floor: float = 0.0
     save_every: int = 200
     log_every: int = 1
+    show: int = 8  # samples whose answers are kept at every save
     recompute: str = "nothing"  # or cheap, or layers; see recompute.py
     context_parallel: int = 1
     expert_parallel: int = 1
@@ -78,8 +83,13 @@ class Recipe:
         for name in ("steps", "batch_size", "context", "pieces", "passes", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.decay <= 1:
-            raise ValueError(f"decay is a share of the steps, 0 to 1, not {self.decay}")
+        if self.show < 0:
+            raise ValueError(f"show must be at least 0, not {self.show}")
+        for name, of in (("decay", "steps"), ("floor", "peak")):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share of the {of}, 0 to 1, not {getattr(self, name)}")
+        if self.shape not in SHAPES:
+            raise ValueError(f"shape is one of {', '.join(SHAPES)}, not {self.shape!r}")
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
             raise ValueError(f"sources: two are called {max(names, key=names.count)!r}")

@@ -13,7 +13,7 @@ import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,12 +32,14 @@ from kimi_vl.train.conversations import Conversations
 from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.fused_experts import fuse_experts
 from kimi_vl.train.learned import Pupil
+from kimi_vl.train.learner import Learner
 from kimi_vl.train.log import Listener
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.packing import Batch, Sample
 from kimi_vl.train.recipe import Recipe, SourceRecipe
 from kimi_vl.train.recompute import recompute_layers
 from kimi_vl.train.scale.layout import Layout
+from kimi_vl.train.showing import Showing
 from kimi_vl.train.stages import STAGES
 from kimi_vl.train.state import StoredModel, load_weights, stored_in
 
@@ -81,12 +83,15 @@ def run(recipe: Recipe, *, workers: int | None = None, listener: Listener | None
         steps=recipe.steps,
         peak=recipe.peak,
         warmup=recipe.warmup,
+        shape=recipe.shape,
         decay=recipe.decay,
+        floor=recipe.floor,
         save_every=recipe.save_every,
         log_every=recipe.log_every,
     )
     workers = max(1, cores // processes - 1) if workers is None else workers
-    train(pupil, data, schedule, folder, workers=workers, listener=listener)
+    show = _show(recipe, sources, pupil, processor)
+    train(pupil, data, schedule, folder, workers=workers, listener=listener, show=show)
     if not parallel.rank():
         _export(folder, config, processor)
     return folder / "model"
@@ -157,6 +162,15 @@ def _cut(config: KimiVLConfig, layout: Layout) -> Callable[[Batch], Batch] | Non
     from kimi_vl.train.scale.sharding import cut_for
 
     return cut_for(layout, parallel.rank(), config)
+
+
+def _show(recipe: Recipe, sources: Sequence[Source], pupil: Pupil, processor: KimiVLProcessor) -> Showing | None:
+    """Samples of a seed of their own. Only a model that lies in one place, and answers, is asked."""
+    if not recipe.show or parallel.world_size() > 1 or not isinstance(pupil, Learner):
+        return None
+    drawn = Mixture(sources, seed=recipe.seed + 1, batch_size=1)
+    samples = [drawn.sample(index) for index in range(recipe.show)]
+    return Showing(Path(recipe.run), samples, processor.tokenizer, pupil.model.config.media_placeholder_token_id)
 
 
 def _export(run: Path, config: KimiVLConfig, processor: KimiVLProcessor) -> None:

@@ -14,8 +14,6 @@ from pathlib import Path
 from statistics import fmean, variance
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError, safe_open
-
 from kimi_vl.train.curves import Curve
 
 _LOG = "log.jsonl"
@@ -33,6 +31,9 @@ WORDS = {
 }
 _CLOCKS = ("step", "seconds", "seconds_left")
 _DEAD = 50  # logged steps without work, after which an expert is called dead
+# Experts that are all used alike make a balance loss of 1, and any others that are chosen by their scores more; the
+# correction bias may hold it a little lower.
+_FLOOR, _SOME = 0.9, 10
 _LISTED = 20  # numbers of steps in a sentence
 
 T = TypeVar("T")
@@ -95,14 +96,15 @@ def read_stage(folder: Path) -> Stage:
     for number, (before, after) in enumerate(pairwise(lines), 2):
         if after.step <= before.step:
             raise ValueError(f"{folder / _LOG}, line {number}: step {after.step} comes after step {before.step}")
-    planned, schedule = None, folder / "schedule.json"
+    planned, samples, schedule = None, None, folder / "schedule.json"
     if schedule.exists():
         try:
-            planned = int(json.loads(schedule.read_text(encoding="utf-8"))["steps"])
+            read = json.loads(schedule.read_text(encoding="utf-8"))
+            planned, samples = int(read["steps"]), int(read["batch_size"])
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{schedule} does not tell how many steps are planned") from None
+            raise ValueError(f"{schedule} does not tell how many steps, of how many samples, are planned") from None
     shown = list(_objects(folder / "samples.jsonl", _shown)) if (folder / "samples.jsonl").exists() else []
-    return Stage(folder, lines, planned, _samples_per_step(folder / "state.safetensors"), shown)
+    return Stage(folder, lines, planned, samples, shown)
 
 
 def _objects(path: Path, read: Callable[[Any], T]) -> Iterator[T]:
@@ -134,15 +136,6 @@ def _shown(told: Any) -> Shown:
     )
 
 
-def _samples_per_step(state: Path) -> int | None:
-    """As the run's state has it, which comes with the first save."""
-    try:
-        with safe_open(state, framework="np") as file:
-            return int(json.loads(file.metadata()["data"])["batch_size"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        return None
-
-
 def seconds_of(lines: Sequence[Line]) -> float:
     """How long all of it took: the clock begins anew each time that a run goes on."""
     ends = [before.seconds for before, after in pairwise(lines) if after.seconds < before.seconds]
@@ -170,6 +163,8 @@ def alarms(stage: Stage) -> list[str]:
         steps = [line.step for line in group]
         if dead and len(steps) >= _DEAD:
             found.append(f"An expert is dead: in {len(steps)} logged steps, {steps[0]} to {steps[-1]}, it got nothing.")
+    if (floor := [value for _, value in stage.curve("balance").points][-_SOME:]) and fmean(floor) < _FLOOR:
+        found.append(f"The loss balance is {fmean(floor):.2f}: below 1 the router has found a way round it.")
     if skipped := {line.step: line.figures["skipped"] for line in stage.lines if line.figures.get("skipped")}:
         count = f"{sum(skipped.values()):.0f} left out because of the gradient (spikes)"
         found.append(f"Steps skipped: {count}, told at {_listed(list(skipped))}.")
