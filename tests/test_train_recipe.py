@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kimi_vl import KimiVL, KimiVLProcessor, SamplingParams
 from kimi_vl.checkpoint import load_model, read_config
@@ -227,8 +228,11 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     small(tmp_path)
     command = [sys.executable, "-m", "kimi_vl.cli", "train", "run", str(written(tmp_path))]
     where = ["--set", f"run={tmp_path / 'run'}", "--set", f"config={tmp_path / 'config.json'}", "--workers", "0"]
-    done = subprocess.run([*command, *where], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *where, "--tensorboard"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'run' / 'model'}\n"), done.stderr
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    told_there = [(event.step, event.value) for event in events.Scalars("text")]
+    assert told_there == [(line["step"], pytest.approx(line["text"])) for line in logged(tmp_path / "run")]
     for wrong, told in ((["--set", "steps"], "'steps' sets nothing"), (["--set", "seed=x"], "seed must be int")):
         refused = subprocess.run([*command, *wrong], capture_output=True, text=True, check=False)
         assert refused.returncode == 2 and told in refused.stderr and refused.stderr.count("\n") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +46,7 @@ def run(
         int | None,
         typer.Option("--workers", min=0, help="Processes that draw samples; one for each idle core, if not given."),
     ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Keep the figures for TensorBoard too.")] = False,
 ) -> None:
     """Train one stage, or go on with it; under torchrun with several processes."""
     from kimi_vl.train.recipe import read_recipe
@@ -56,7 +58,18 @@ def run(
     from kimi_vl.train import parallel
     from kimi_vl.train.run import run as train
 
-    folder = train(read, workers=workers, listener=_teller(read.steps))
+    listeners = [_teller(read.steps)]
+    with ExitStack() as stack:
+        if tensorboard:
+            from kimi_vl.train.tensorboard import tensorboard_of
+
+            listeners.append(stack.enter_context(tensorboard_of(Path(read.run))))
+
+        def tell(line: Mapping[str, float]) -> None:
+            for listener in listeners:
+                listener(line)
+
+        folder = train(read, workers=workers, listener=tell)
     if not parallel.rank():
         print(folder)
 
