@@ -9,11 +9,9 @@ RUN/model/              when it is done: a model folder, with its processor, tha
 from __future__ import annotations
 
 import ctypes
-import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -26,14 +24,12 @@ from kimi_vl.precision import fast_dtype
 from kimi_vl.processor import KimiVLProcessor, check_vocabulary
 from kimi_vl.train import parallel
 from kimi_vl.train.balance import moe_layers
-from kimi_vl.train.conversations import Conversations
-from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.fused_experts import fuse_experts
 from kimi_vl.train.learned import Pupil
 from kimi_vl.train.log import Listener
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.packing import Sample
-from kimi_vl.train.recipe import Recipe, SourceRecipe
+from kimi_vl.train.recipe import Recipe
+from kimi_vl.train.sources import mixture_of
 from kimi_vl.train.stages import STAGES
 from kimi_vl.train.state import load_weights
 
@@ -53,11 +49,8 @@ def run(recipe: Recipe, *, workers: int | None = None, listener: Listener | None
     processor = KimiVLProcessor.from_pretrained(recipe.processor)
     config = stage.config(_config(recipe))
     check_vocabulary(processor.tokenizer.vocab_size, config)
-    sources = [
-        Source(source.name, source.weight, _draw(source, processor, recipe.context)) for source in recipe.sources
-    ]
     parallel.join()
-    data = Mixture(sources, seed=recipe.seed, batch_size=recipe.batch_size, pieces=recipe.pieces, passes=recipe.passes)
+    data = mixture_of(recipe, stage, processor)
     pupil = _pupil(recipe, config, processor)
     for name, parameter in pupil.named_parameters():
         parameter.requires_grad_(name.startswith(stage.moves))
@@ -95,20 +88,6 @@ def _config(recipe: Recipe) -> KimiVLConfig:
     if not path.is_file():
         raise ValueError(f"config: there is no file {path}")
     return KimiVLConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _draw(source: SourceRecipe, processor: KimiVLProcessor, context: int) -> Callable[[int, int], Sample]:
-    if source.jsonl is not None:
-        return Conversations(Path(source.jsonl), processor, context=context).draw
-    assert source.draw is not None
-    module, colon, name = source.draw.partition(":")
-    try:
-        draw = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"source {source.name}: there is no {source.draw}: {error}") from None
-    if not colon or not callable(draw):
-        raise ValueError(f"source {source.name}: draw must be module:function, not {source.draw!r}")
-    return draw
 
 
 def _pupil(recipe: Recipe, config: KimiVLConfig, processor: KimiVLProcessor) -> Pupil:
