@@ -2,7 +2,7 @@
 
 Each test trains a tiny model as its stage does (what moves, which pupil, which config) and asks it about samples that
 it has never seen. The loss gets below a figure with the signal and stays above it without: labels that are not shifted,
-an answer that is seen, a part that does not move or a figure that falls by itself would all be told here (H7).
+an answer that is seen or a figure that falls by itself would all be told here (H7).
 """
 
 from __future__ import annotations
