@@ -2,11 +2,11 @@
 
     python benchmarks/training.py --json training.json
 
-The samples are drawn from the mixture of nano's joint stage, so `recipes.nano.fetch` comes first. Ours packs them into
-one row; what transformers gives pads them in eight groups, as they were drawn and sorted by length, and has two towers
-to choose from; see ``peers/training_by_transformers.py``. It has an environment of its own, with the newest
-transformers and the torch that we have (pip must know where that build comes from). A step is forward, backward and
-optimizer; every value comes from a process of its own, in turn, after a step that warms up.
+The samples are drawn from the mixture with which nano's joint stage ends, so `recipes.nano.fetch` comes first. Ours
+packs them into one row; what transformers gives pads them in eight groups, as they were drawn and sorted by length, and
+has two towers to choose from; see ``peers/training_by_transformers.py``. It has an environment of its own, with the
+newest transformers and the torch that we have (pip must know where that build comes from). A step is forward, backward
+and optimizer; every value comes from a process of its own, in turn, after a step that warms up.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _options() -> argparse.Namespace:
 
 
 def _drawn(count: int) -> list[Sample]:
-    recipe = read_recipe(_NANO / "joint.toml")
+    recipe = read_recipe(_NANO / "cooldown.toml")  # the mixture with which the joint stage ends
     sources = [Source(source.name, source.weight, _function(source.draw or "")) for source in recipe.sources]
     data = Mixture(sources, seed=_SEED, batch_size=count)
     return [data.sample(index) for index in range(count)]

@@ -237,6 +237,15 @@ def cut_bytes(pixels: bytes, h: int, w: int, config: ImageProcessorConfig) -> to
     return torch.from_numpy(np.ascontiguousarray(array)).view(h * w, 3, size, size)
 
 
+def joined(patches: torch.Tensor, h: int, w: int) -> Image.Image:
+    """The RGB picture that :func:`cut_bytes` cut into ``patches`` (h · w, 3, P, P) uint8."""
+    from PIL import Image
+
+    size = patches.shape[-1]
+    rows = patches.view(h, w, 3, size, size).permute(0, 3, 1, 4, 2)  # (h, P, w, P, 3)
+    return Image.fromarray(rows.reshape(h * size, w * size, 3).numpy())
+
+
 def normalised(patches: torch.Tensor, config: ImageProcessorConfig) -> torch.Tensor:
     """Patches (L, 3, P, P) uint8 → float32 on the same device, (value / 255 - mean) / std."""
     import torch

@@ -85,6 +85,20 @@ def test_a_recipe_is_read_and_wishes_come_first(tmp_path: Path) -> None:
         ("peak = 1e-3", "peak = 'high'", "peak must be float, not 'high'"),
         ("peak = 1e-3", "peak = 1\ndecay = 2", "decay is a share of the steps, 0 to 1, not 2.0"),
         ("weight = 2", "weight = 0", "source words: weight must be above 0, not 0.0"),
+        ("weight = 2", "weight = 2\nweight_end = 0", "source words: weight_end must be above 0, not 0.0"),
+        ("weight = 2", "weight = 2\nweight_end = inf", "source words: weight_end must be above 0, not inf"),
+        ("weight = 2", "weight = 2\nweight_end = '1'", "weight_end must be float, not '1'"),
+        (
+            "peak = 1e-3",
+            "peak = 1\nresolution = 1.5",
+            "resolution is a share of a picture's sides, above 0 to 1, not 1.5",
+        ),
+        (
+            "peak = 1e-3",
+            "peak = 1\nresolution = 0",
+            "resolution is a share of a picture's sides, above 0 to 1, not 0.0",
+        ),
+        ("peak = 1e-3", "peak = 1\ngrowth = 0", "growth is a share of the steps, above 0 to 1, not 0.0"),
         ("weight = 2", "weights = 2", "there is no key 'weights'; known are name, weight, draw, jsonl"),
         ("weight = 2", "weight = 2\njsonl = 'x'", "source words: give either draw or jsonl"),
         ("[[sources]]", "[sources]", r"sources must be tables, each beginning with [[sources]]"),
@@ -113,7 +127,7 @@ def test_our_own_recipes_are_whole() -> None:
     for recipe in recipes.values():
         assert recipe.stage in STAGES
         assert recipe.start is None or Path(recipe.start).name in recipes
-        assert sum(source.weight for source in recipe.sources) == pytest.approx(1.0)
+        assert sum(source.weight_end or source.weight for source in recipe.sources) == pytest.approx(1.0)
     assert len({recipe.seed for recipe in recipes.values()}) == len(recipes)
 
 
@@ -211,6 +225,7 @@ def test_the_base_of_the_rotary_embedding_rises_with_the_context(tmp_path: Path)
         ({"config": None}, "give start"),
         ({"start": "nowhere"}, "no model 'nowhere'"),
         ({"batch_size": 4, "pieces": 3}, "is not cut evenly"),
+        ({"resolution": 0.5}, "resolution: stage joint has conversations, whose pictures keep their size"),
         ({"sources": (SourceRecipe("x", 1.0, draw="nowhere:x"),)}, "source x: there is no nowhere:x"),
         ({"sources": (SourceRecipe("x", 1.0, draw="tests.training:nothing"),)}, "source x: there is no tests.training"),
         ({"sources": (SourceRecipe("x", 1.0, draw="json"),)}, "source x"),

@@ -24,6 +24,11 @@ ALPHABET = "".join(map(chr, range(32, 127))) + "“”‘’–—…é£€©°
 _CLASS = {character: i + 1 for i, character in enumerate(ALPHABET)}
 
 
+def frames_needed(text: str) -> int:
+    """Enough for each of its characters and a blank on either side: with fewer, repeated ones may find no room."""
+    return 2 * sum(character in _CLASS for character in text) + 1
+
+
 class ReadingHead(nn.Module):
     def __init__(self, config: MoonViTConfig) -> None:
         super().__init__()

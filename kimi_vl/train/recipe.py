@@ -10,6 +10,7 @@
     [[sources]]
     name = "lines"
     weight = 0.3
+    weight_end = 0.4                        # at the last step; without it, the weight stays
     draw = "recipes.nano.sources:line"      # (seed, index) -> Sample
     [[sources]]
     name = "mine"
@@ -21,6 +22,7 @@ Paths are relative to where the run is started. Knows nothing of what a stage do
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -34,23 +36,32 @@ _Table = TypeVar("_Table")
 
 @dataclass(frozen=True)
 class SourceRecipe:
-    """Where a share of the samples comes from: exactly one of ``draw`` and ``jsonl``."""
+    """Where a share of the samples comes from: exactly one of ``draw`` and ``jsonl``.
+
+    ``weight_end``, if given, is the weight at the last step, to which that of the first goes in a line.
+    """
 
     name: str
     weight: float
     draw: str | None = None
     jsonl: str | None = None
+    weight_end: float | None = None
 
     def __post_init__(self) -> None:
         if (self.draw is None) == (self.jsonl is None):
             raise ValueError(f"source {self.name}: give either draw or jsonl")
-        if self.weight <= 0:
-            raise ValueError(f"source {self.name}: weight must be above 0, not {self.weight}")
+        for name in ("weight", "weight_end"):
+            weight = getattr(self, name)
+            if weight is not None and not 0 < weight < math.inf:
+                raise ValueError(f"source {self.name}: {name} must be above 0, not {weight}")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a stage's run does."""
+    """Everything that decides what a stage's run does.
+
+    Pictures begin at the share ``resolution`` of their sides and are whole after the share ``growth`` of the steps.
+    """
 
     stage: str
     run: str
@@ -66,6 +77,8 @@ class Recipe:
     pieces: int = 1
     passes: int = 1
     reading: float = 0.0
+    resolution: float = 1.0
+    growth: float = 0.5
     warmup: int = 50
     shape: str = "wsd"  # or cosine; see rates.py
     decay: float = 0.3
@@ -90,6 +103,10 @@ class Recipe:
                 raise ValueError(f"{name} is a share of the {of}, 0 to 1, not {getattr(self, name)}")
         if self.shape not in SHAPES:
             raise ValueError(f"shape is one of {', '.join(SHAPES)}, not {self.shape!r}")
+        if not 0 < self.resolution <= 1:
+            raise ValueError(f"resolution is a share of a picture's sides, above 0 to 1, not {self.resolution}")
+        if not 0 < self.growth <= 1:
+            raise ValueError(f"growth is a share of the steps, above 0 to 1, not {self.growth}")
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
             raise ValueError(f"sources: two are called {max(names, key=names.count)!r}")

@@ -9,11 +9,10 @@ RUN/model/              when it is done: a model folder, with its processor, tha
 from __future__ import annotations
 
 import ctypes
-import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,18 +27,18 @@ from kimi_vl.precision import fast_dtype
 from kimi_vl.processor import KimiVLProcessor, check_vocabulary
 from kimi_vl.train import parallel
 from kimi_vl.train.balance import moe_layers
-from kimi_vl.train.conversations import Conversations
-from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.data import Mixture
 from kimi_vl.train.fused_experts import fuse_experts
 from kimi_vl.train.learned import Pupil
 from kimi_vl.train.learner import Learner
 from kimi_vl.train.log import Listener
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.packing import Batch, Sample
-from kimi_vl.train.recipe import Recipe, SourceRecipe
+from kimi_vl.train.packing import Batch
+from kimi_vl.train.recipe import Recipe
 from kimi_vl.train.recompute import recompute_layers
 from kimi_vl.train.scale.layout import Layout
 from kimi_vl.train.showing import Showing
+from kimi_vl.train.sources import mixture_of
 from kimi_vl.train.stages import STAGES
 from kimi_vl.train.state import StoredModel, load_weights, stored_in
 
@@ -57,20 +56,10 @@ def run(recipe: Recipe, *, workers: int | None = None, listener: Listener | None
     processor = KimiVLProcessor.from_pretrained(recipe.processor)
     config = stage.config(_config(recipe))
     check_vocabulary(processor.tokenizer.vocab_size, config)
-    sources = [
-        Source(source.name, source.weight, _draw(source, processor, recipe.context)) for source in recipe.sources
-    ]
     device = parallel.join()
     layout = Layout(parallel.world_size(), recipe.context_parallel, recipe.expert_parallel)
-    data = Mixture(
-        sources,
-        seed=recipe.seed,
-        batch_size=recipe.batch_size,
-        pieces=recipe.pieces,
-        passes=recipe.passes,
-        share=layout.share_of_samples(parallel.rank()),
-        cut=_cut(config, layout),
-    )
+    share = layout.share_of_samples(parallel.rank())
+    data = mixture_of(recipe, stage, processor, share=share, cut=_cut(config, layout))
     pupil = _pupil(recipe, config, processor, layout, device)
     if not parallel.rank():
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +79,7 @@ def run(recipe: Recipe, *, workers: int | None = None, listener: Listener | None
         log_every=recipe.log_every,
     )
     workers = max(1, cores // processes - 1) if workers is None else workers
-    show = _show(recipe, sources, pupil, processor)
+    show = _show(recipe, data, pupil, processor)
     train(pupil, data, schedule, folder, workers=workers, listener=listener, show=show)
     if not parallel.rank():
         _export(folder, config, processor)
@@ -109,20 +98,6 @@ def _config(recipe: Recipe) -> KimiVLConfig:
     if not path.is_file():
         raise ValueError(f"config: there is no file {path}")
     return KimiVLConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _draw(source: SourceRecipe, processor: KimiVLProcessor, context: int) -> Callable[[int, int], Sample]:
-    if source.jsonl is not None:
-        return Conversations(Path(source.jsonl), processor, context=context).draw
-    assert source.draw is not None
-    module, colon, name = source.draw.partition(":")
-    try:
-        draw = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"source {source.name}: there is no {source.draw}: {error}") from None
-    if not colon or not callable(draw):
-        raise ValueError(f"source {source.name}: draw must be module:function, not {source.draw!r}")
-    return draw
 
 
 def _pupil(
@@ -164,10 +139,11 @@ def _cut(config: KimiVLConfig, layout: Layout) -> Callable[[Batch], Batch] | Non
     return cut_for(layout, parallel.rank(), config)
 
 
-def _show(recipe: Recipe, sources: Sequence[Source], pupil: Pupil, processor: KimiVLProcessor) -> Showing | None:
+def _show(recipe: Recipe, data: Mixture, pupil: Pupil, processor: KimiVLProcessor) -> Showing | None:
     """Samples of a seed of their own. Only a model that lies in one place, and answers, is asked."""
     if not recipe.show or parallel.world_size() > 1 or not isinstance(pupil, Learner):
         return None
+    sources = [replace(source, weight_end=None) for source in data.sources]
     drawn = Mixture(sources, seed=recipe.seed + 1, batch_size=1)
     samples = [drawn.sample(index) for index in range(recipe.show)]
     return Showing(Path(recipe.run), samples, processor.tokenizer, pupil.model.config.media_placeholder_token_id)

@@ -23,8 +23,12 @@ def unchanged(config: KimiVLConfig) -> KimiVLConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """``moves`` are beginnings of the pupil's parameter names; ``pupil`` gets the weight of the reading loss too."""
+    """``moves`` are beginnings of the pupil's parameter names; ``pupil`` gets the weight of the reading loss too.
+
+    Samples of ``captions`` are pictures with a caption each, of any size; all others are conversations.
+    """
 
     moves: tuple[str, ...]
     pupil: Callable[[KimiVLForConditionalGeneration, ImageProcessorConfig, float], Pupil] = answering
     config: Callable[[KimiVLConfig], KimiVLConfig] = unchanged
+    captions: bool = False

@@ -30,4 +30,5 @@ def pupil(model: KimiVLForConditionalGeneration, images: ImageProcessorConfig, r
 STAGE = Stage(
     moves=("model.vision_tower.", "reader.", "seen.", "embed_tokens.", "text_", "head.", "log_scale", "bias"),
     pupil=pupil,
+    captions=True,
 )
