@@ -5,7 +5,8 @@
     python -m recipes.nano.fetch --small    the small set (sets.py), into `.data/nano-small`
 
 NANO_DATA names another folder. Needs `npm`, `apt-get` and `dpkg-deb` as they are set up, and `chromium` for the
-screens, which the small set can do without; nothing is installed. LICENCES.md lists each package.
+screens, which the small set can do without; nothing is installed. LICENCES.md lists each package, manifest.json its
+bytes: at the end the fetch tells what differs from it.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 
-from recipes.nano import books, fonts
+from recipes.nano import books, fonts, manifest
 from recipes.nano.packages import DATA, SMALL_DATA, deb_all, npm_all
 from recipes.nano.sets import FULL, SMALL, begin, here
 
@@ -126,6 +127,7 @@ def main(arguments: list[str]) -> None:
     for name in args.parts or PARTS:
         print(f"{name} …", flush=True)
         PARTS[name]()
+    manifest.tell(whole=not args.parts)
 
 
 if __name__ == "__main__":
