@@ -2,19 +2,27 @@
 # The whole recipe, from nothing to a model folder. What is there already is kept, so that it goes on where it stopped.
 #
 #   runs/nano.sh            on all cores, or on a GPU where there is one
-#   runs/nano.sh --smoke    every stage for a few steps, in minutes: it shows that all of it runs
+#   runs/nano.sh --smoke    every stage for a few steps on a small set of data, in minutes: it shows that all of it runs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 root=.runs/nano
+recipes=recipes/nano
+set=()
 wishes=()
 if [ "${1:-}" = --smoke ]; then
   root=.runs/smoke
   rm -rf "$root"
+  recipes=$root/recipes
+  set=(--small)
+  export NANO_DATA="${NANO_DATA:-$PWD/.data/nano-small}"
   wishes=(--set steps=3 --set batch_size=12 --set warmup=1)
 fi
 
-python -m recipes.nano.fetch
+python -m recipes.nano.fetch "${set[@]}"
+if [ "$recipes" != recipes/nano ]; then
+  python -m recipes.nano.smoke "$recipes"
+fi
 train=(python -m kimi_vl.cli train run)
 if ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
   # Small matrices leave threads waiting for each other, so that processes of one thread each are quicker.
@@ -23,6 +31,6 @@ fi
 before=()
 for stage in text vision alignment joint cooldown; do
   echo "== $stage"
-  "${train[@]}" "recipes/nano/$stage.toml" --set run="$root/$stage" "${before[@]}" "${wishes[@]}"
+  "${train[@]}" "$recipes/$stage.toml" --set run="$root/$stage" "${before[@]}" "${wishes[@]}"
   before=(--set start="$root/$stage")
 done

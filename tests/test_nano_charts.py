@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.nano import packages, text
+from recipes.nano import text
 from recipes.nano.conversation import Conversation
 from recipes.nano.figures import chart_drawing, chart_questions, numbers, wordings
 from recipes.nano.figures.chart_pieces import SHADES, Chart, Kind
@@ -26,14 +26,10 @@ from recipes.nano.figures.tables import BETWEEN, table_and_questions, table_samp
 from recipes.nano.figures.views import View, said, tidy
 from recipes.nano.fonts import Split
 from recipes.nano.questions import CANNOT_TELL
+from tests.nano import needs_data
 
 Draw = Callable[[int, int, Split], Conversation]
 DRAWS: tuple[Draw, ...] = (chart_sample, table_sample, receipt_sample)
-
-needs_data = pytest.mark.skipif(
-    not all((packages.DATA / part).exists() for part in ("numbers/wheat.json", "text/train.txt", "fonts")),
-    reason="nano's data is not here: python -m recipes.nano.fetch downloads it",
-)
 
 
 def _view(*values: tuple[float, ...], timed: bool = False, pair: bool = False) -> View:

@@ -18,7 +18,6 @@ from recipes.nano import (
     compose,
     evaluation,
     fonts,
-    packages,
     paper,
     questions,
     scenes,
@@ -26,21 +25,16 @@ from recipes.nano import (
     text,
 )
 from recipes.nano.pictures import HELDOUT_STYLE, TRAINING_STYLES
+from tests.nano import needs_data, needs_full_data
 
 HERE = Path(__file__).parent
 TOKENIZER = HERE.parent / "kimi_vl" / "nano" / "tiktoken.model"
 Draw = Callable[[int, int, fonts.Split], scenes.SceneSample]
 SCENES: tuple[Draw, ...] = (
     scenes.emoji_sample,
-    scenes.clipart_sample,
     scenes.counting_sample,
     scenes.colour_sample,
     scenes.side_sample,
-)
-
-needs_data = pytest.mark.skipif(
-    not all((packages.DATA / part).exists() for part in ("emoji/clipart.npy", "text/train.txt", "fonts")),
-    reason="nano's data is not here: python -m recipes.nano.fetch downloads it",
 )
 
 
@@ -263,7 +257,11 @@ def test_lines_repeat_and_keep_their_size(split: fonts.Split) -> None:
 
 @needs_data
 @pytest.mark.parametrize("split", ["train", "heldout"])
-@pytest.mark.parametrize("draw", SCENES, ids=["emoji", "clipart", "counting", "colour", "side"])
+@pytest.mark.parametrize(
+    "draw",
+    [*SCENES, pytest.param(scenes.clipart_sample, marks=needs_full_data)],
+    ids=["emoji", "counting", "colour", "side", "clipart"],
+)
 def test_scenes_repeat_and_are_multiples_of_28(draw: Draw, split: fonts.Split) -> None:
     for index in range(40):
         sample, again = draw(5, index, split), draw(5, index, split)
@@ -275,7 +273,7 @@ def test_scenes_repeat_and_are_multiples_of_28(draw: Draw, split: fonts.Split) -
         assert "{" not in sample.question
 
 
-@needs_data
+@needs_full_data
 def test_the_rule_still_picks_the_evaluation_names_and_they_are_drawn() -> None:
     assert evaluation.choose_eval_names() == evaluation.EVAL_NAMES
     for name in evaluation.EVAL_NAMES:

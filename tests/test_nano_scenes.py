@@ -13,9 +13,9 @@ from recipes.nano.compose import Scene, Shape, apart, cells, coarsest, deck
 from recipes.nano.conversation import Conversation
 from recipes.nano.facts import Kind, Seen
 from recipes.nano.fonts import Split
-from recipes.nano.packages import DATA
 from recipes.nano.questions import COLOURS, NUMBERS, SHAPES
 from recipes.nano.text import CHARACTERS
+from tests.nano import needs_data
 
 Talk = Callable[[int, int, Split], Conversation]
 PICTURED: tuple[Talk, ...] = (
@@ -28,14 +28,6 @@ PICTURED: tuple[Talk, ...] = (
     paragraphs.paragraph_drawn,
 )
 TALKS: tuple[Talk, ...] = (*PICTURED, chats.chat_sample)
-
-needs_data = pytest.mark.skipif(
-    not all((DATA / part).exists() for part in ("emoji/clipart.npy", "text/train.txt", "fonts")),
-    reason="nano's data is not here: python -m recipes.nano.fetch downloads it",
-)
-needs_facts = pytest.mark.skipif(
-    not (DATA / "chats/words.json").exists(), reason="nano's facts are not here: python -m recipes.nano.chats"
-)
 
 
 def _row(*names: str, colours: Sequence[str] = (), sides: Sequence[float] = ()) -> list[Seen]:
@@ -250,7 +242,6 @@ def test_colours_are_told_and_what_is_not_there_is_not() -> None:
 
 
 @needs_data
-@needs_facts
 @pytest.mark.parametrize("split", ["train", "heldout"])
 @pytest.mark.parametrize("draw", TALKS, ids=lambda draw: draw.__name__)
 def test_conversations_repeat_and_say_what_can_be_said(draw: Talk, split: Split) -> None:
@@ -362,7 +353,7 @@ def test_answers_about_several_pictures_name_one_of_them() -> None:
                 assert turn.answer == str(len(shown.pictures))
 
 
-@needs_facts
+@needs_data
 def test_sums_are_right_and_held_out_ones_are_apart() -> None:
     asked: dict[str, set[str]] = {"train": set(), "heldout": set()}
     for split in asked:

@@ -58,8 +58,10 @@ class Captioned:
 def caption_sample(seed: int, index: int, split: Split) -> Captioned:
     """One pair of any kind."""
     random = Random(f"caption/{seed}/{split}/{index}")
-    makers = (_emoji, _clipart, _flag, _places, _numbers, _sizes, _words)
-    return random.choices(makers, (30, 18, 4, 16, 12, 4, 16))[0](random, split)
+    shares = {_emoji: 30, _clipart: 18, _flag: 4, _places: 16, _numbers: 12, _sizes: 4, _words: 16}
+    if not drawings(split):
+        del shares[_clipart]
+    return random.choices(list(shares), list(shares.values()))[0](random, split)
 
 
 # One thing ----------------------------------------------------------------------------------------------

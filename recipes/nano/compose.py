@@ -21,9 +21,10 @@ from recipes.nano.facts import Kind, Seen
 from recipes.nano.fonts import Split
 from recipes.nano.packages import DATA
 from recipes.nano.paper import Colour, as_jpeg, background, colour
-from recipes.nano.pictures import HELDOUT_STYLE, TRAINING_STYLES
+from recipes.nano.pictures import HELDOUT_STYLE
 from recipes.nano.questions import COLOURS, SHAPES, phrases
 from recipes.nano.raster import CLIPART, album
+from recipes.nano.sets import here
 
 Placed = tuple[Image.Image, tuple[float, float]]
 """An RGBA drawing and where its middle lies."""
@@ -275,8 +276,8 @@ class Deck:
 
 @cache
 def deck(split: Split) -> Deck:
-    """Nine emoji styles, or the held-out one."""
-    styles = TRAINING_STYLES if split == "train" else (HELDOUT_STYLE,)
+    """The emoji styles of training (nine in the full set), or the held-out one."""
+    styles = here().styles if split == "train" else (HELDOUT_STYLE,)
     cards = [card for style in styles for card in _cards(style)]
     return Deck(
         cards=tuple(card for card in cards if card.group != "flags"),
@@ -294,7 +295,9 @@ def is_plain(card: Card) -> bool:
 
 @cache
 def drawings(split: Split) -> tuple[Card, ...]:
-    """The clip art of nine tenths of the names, or of the tenth."""
+    """The clip art of nine tenths of the names, or of the tenth; none in a set without."""
+    if not here().clipart:
+        return ()
     # By name and not by file: the library's series are near-copies of each other.
     return tuple(card for card in _cards(CLIPART) if is_heldout_name(card.name) == (split == "heldout"))
 

@@ -2,35 +2,27 @@
 
     python -m recipes.nano.fetch            everything; what is there already is kept
     python -m recipes.nano.fetch text fonts only these parts
+    python -m recipes.nano.fetch --small    the small set (sets.py), into `.data/nano-small`
 
-Needs `npm`, `apt-get` and `dpkg-deb` as they are set up, and `chromium` for the screens; nothing is installed.
-LICENCES.md lists each package.
+NANO_DATA names another folder. Needs `npm`, `apt-get` and `dpkg-deb` as they are set up, and `chromium` for the
+screens, which the small set can do without; nothing is installed. LICENCES.md lists each package, manifest.json its
+bytes: at the end the fetch tells what differs from it.
 """
 
+import argparse
+import os
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-from recipes.nano import fonts, text
-from recipes.nano.packages import DATA, deb, deb_all, npm_all
-
-# Debian package -> the pages of it that are prose in English.
-TRAINING_BOOKS: dict[str, str] = {
-    "python3.11-doc": "usr/share/doc/python3.11/html/**/*.html",
-    "debian-reference-en": "usr/share/debian-reference/*.en.html",
-    "debian-policy": "usr/share/doc/debian-policy/policy.html/*.html",
-    "developers-reference": "usr/share/developers-reference/*.html",
-    "debian-faq": "usr/share/doc/debian/FAQ/*.html",
-    "git-doc": "usr/share/doc/git/html/**/*.html",
-    "jargon-text": "usr/share/doc/jargon-text/*.html",
-}
-# Never seen in training, neither its words as pictures nor as text.
-HELDOUT_BOOKS: dict[str, str] = {"bash-doc": "usr/share/doc/bash/bash.html"}
-HELDOUT_PROSE: dict[str, str] = {"postgresql-doc-15": "usr/share/doc/postgresql-doc-15/html/*.html"}
+from recipes.nano import books, fonts, manifest
+from recipes.nano.packages import DATA, SMALL_DATA, deb_all, npm_all
+from recipes.nano.sets import FULL, SMALL, begin, here
 
 
 def fetch_fonts() -> None:
-    """Every family of fonts.py as TrueType files."""
-    families = (*fonts.TRAINING_FAMILIES, *fonts.HELDOUT_FAMILIES)
+    """Every family of the set as TrueType files."""
+    families = here().families
     unpacked = npm_all([fonts.package(family) for family in families])
     made = {f: fonts.convert(f, place) for f, place in zip(families, unpacked, strict=True)}
     print(f"fonts: {sum(made.values())} files of {sum(map(bool, made.values()))} families")
@@ -38,30 +30,10 @@ def fetch_fonts() -> None:
 
 def fetch_text() -> None:
     """The two text files."""
-    deb_all([*TRAINING_BOOKS, "perl-doc", "wordnet-base", *HELDOUT_BOOKS, *HELDOUT_PROSE])
-    _write_lines("train", _training_paragraphs)
-    _write_lines("heldout", lambda: _pages(HELDOUT_BOOKS | HELDOUT_PROSE, with_code=False))
-
-
-def _training_paragraphs() -> Iterator[str]:
-    yield from _pages(TRAINING_BOOKS, with_code=True)
-    for page in sorted(deb("perl-doc").glob("usr/share/perl/*/pod/*.pod")):
-        yield from text.paragraphs(text.pod(page.read_text(encoding="utf-8", errors="replace")))
-    for part in ("noun", "verb", "adj", "adv"):
-        (data,) = deb("wordnet-base").glob(f"usr/share/wordnet/data.{part}")
-        yield from text.paragraphs(text.glosses(data.read_text(encoding="utf-8")))
-
-
-def _pages(books: dict[str, str], *, with_code: bool) -> Iterator[str]:
-    for name, pattern in books.items():
-        pages = sorted(page for page in deb(name).glob(pattern) if page.is_file())
-        if not pages:
-            raise RuntimeError(f"{name} has no page {pattern}: its layout changed")
-        for page in pages:
-            prose, code = text.html(page.read_text(encoding="utf-8", errors="replace"))
-            yield from text.paragraphs(prose)
-            if with_code:
-                yield from text.paragraphs(code, longest=100)
+    of = here()
+    deb_all([*of.training_books, *of.heldout_books])
+    _write_lines("train", lambda: (p for name in of.training_books for p in books.paragraphs(name, with_code=True)))
+    _write_lines("heldout", lambda: (p for name in of.heldout_books for p in books.paragraphs(name, with_code=False)))
 
 
 def _write_lines(name: str, source: Callable[[], Iterable[str]]) -> None:
@@ -82,16 +54,18 @@ def fetch_emoji() -> None:
     # Imported here: text and fonts need no rasteriser.
     from recipes.nano import pictures, raster
 
-    styles = (*pictures.TRAINING_STYLES, pictures.HELDOUT_STYLE)
+    styles = (*here().styles, pictures.HELDOUT_STYLE)
     npm_all([*map(pictures.package, styles), pictures.LABELS])
     raster.rasterise_emoji()
 
 
 def fetch_clipart() -> None:
-    """The named part of the clip-art library, drawn."""
+    """The named part of the clip-art library, drawn, where the set has it."""
+    if not here().clipart:
+        return
     from recipes.nano import pictures, raster
 
-    deb_all([pictures.CLIPART, "wordnet-base"])
+    deb_all([pictures.CLIPART, books.WORDNET])
     raster.rasterise_clipart()
 
 
@@ -111,6 +85,13 @@ def fetch_chats() -> None:
 
 def fetch_screens() -> None:
     """Pages, pictured by Chromium in the fonts that are there."""
+    from recipes.nano.screens import icons
+
+    npm_all([icons.LUCIDE])
+    deb_all([icons.BREEZE])
+    if here() is not FULL and shutil.which("chromium") is None:
+        print("screens: none, for chromium is not here; recipes leave out what shows them (recipes.nano.smoke)")
+        return
     from recipes.nano.screens import capture
 
     capture.main([])
@@ -127,13 +108,26 @@ PARTS: dict[str, Callable[[], None]] = {
 }
 
 
-def main(names: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Fetch the named parts, or all."""
-    for name in names or PARTS:
-        if name not in PARTS:
-            raise SystemExit(f"no part {name!r}; there are {', '.join(PARTS)}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
+    parser.add_argument("--small", action="store_true", help="the small set")
+    args = parser.parse_args(arguments)
+    if unknown := [name for name in args.parts if name not in PARTS]:
+        parser.error(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    if args.small and not os.environ.get("NANO_DATA"):
+        # Every module here has taken the folder at its import: another one needs another process.
+        os.environ["NANO_DATA"] = str(SMALL_DATA)
+        os.execv(sys.executable, [sys.executable, "-m", "recipes.nano.fetch", *arguments])
+    try:
+        begin(SMALL if args.small else FULL)
+    except ValueError as error:
+        parser.error(str(error))
+    for name in args.parts or PARTS:
         print(f"{name} …", flush=True)
         PARTS[name]()
+    manifest.tell(whole=not args.parts)
 
 
 if __name__ == "__main__":

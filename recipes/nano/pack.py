@@ -21,10 +21,12 @@ from PIL import Image
 
 from recipes.nano.fonts import HELDOUT_FAMILIES
 from recipes.nano.packages import DATA
-from recipes.nano.pictures import HELDOUT_STYLE, TRAINING_STYLES
+from recipes.nano.pictures import HELDOUT_STYLE
 from recipes.nano.raster import CLIPART, EMOJI_SIDE, album, draw, emoji_drawings
+from recipes.nano.sets import SETS, DataSet, begin, here
 
 _PARTS = ("chats", "emoji", "fonts", "numbers", "screens", "text")
+_SET = "set"
 _QUALITY = 70
 # Cuts that few lines are set in, for their size.
 _RARE_CUTS = ("300-normal", "700-italic")
@@ -33,17 +35,19 @@ _RARE_CUTS = ("300-normal", "700-italic")
 def pack(target: Path) -> None:
     """Writes the file."""
     with tarfile.open(target, "w:xz") as file:
+        _add(file, _SET, here().name.encode())
         for part in _PARTS:
             for path in sorted((DATA / part).rglob("*")):
                 inside = path.relative_to(DATA)
                 if path.is_file() and path.suffix != ".npy" and not _stays(inside):
                     file.add(path, str(inside))
-        for style in TRAINING_STYLES:
+        for style in here().styles:
             svgs = [drawing.svg for drawing in emoji_drawings(style)]
             _add(file, f"emoji/{style}.svgs", json.dumps(svgs).encode())
-        pictures = album(CLIPART)
-        for row in range(len(pictures.names)):
-            _add(file, f"emoji/{CLIPART}/{row}.webp", _webp(pictures.picture(row)))
+        if here().clipart:
+            pictures = album(CLIPART)
+            for row in range(len(pictures.names)):
+                _add(file, f"emoji/{CLIPART}/{row}.webp", _webp(pictures.picture(row)))
 
 
 def _stays(inside: Path) -> bool:
@@ -64,18 +68,32 @@ def _webp(image: Image.Image) -> bytes:
 
 
 def unpack(source: Path) -> None:
-    """Puts everything where :func:`pack` found it."""
+    """Puts everything where :func:`pack` found it.
+
+    Raises: ``ValueError`` where the data folder holds another set, or the file names none.
+    """
     with tarfile.open(source) as file:
+        begin(_packed_set(file))
         file.extractall(DATA, filter="data")
     with ProcessPoolExecutor() as pool:
-        for style in TRAINING_STYLES:
+        for style in here().styles:
             svgs = json.loads((DATA / f"emoji/{style}.svgs").read_text())
             drawn = pool.map(partial(draw, side=EMOJI_SIDE), svgs, chunksize=8)
             np.save(DATA / f"emoji/{style}.npy", np.stack([np.asarray(picture) for picture in drawn]))
+    if not here().clipart:
+        return
     place = DATA / "emoji" / CLIPART
     count = len(list(place.iterdir()))
     rows = [np.asarray(Image.open(place / f"{row}.webp").convert("RGBA")) for row in range(count)]
     np.save(place.with_suffix(".npy"), np.stack(rows))
+
+
+def _packed_set(file: tarfile.TarFile) -> DataSet:
+    first = file.next()
+    named = file.extractfile(first) if first is not None and first.name == _SET else None
+    if named is None:
+        raise ValueError("the file does not begin with the name of a set: pack the data anew")
+    return SETS[named.read().decode()]
 
 
 def main() -> None:
@@ -84,7 +102,10 @@ def main() -> None:
     parser.add_argument("-x", "--unpack", action="store_true")
     args = parser.parse_args()
     if args.unpack:
-        unpack(args.file)
+        try:
+            unpack(args.file)
+        except ValueError as error:
+            parser.error(str(error))
     else:
         pack(args.file)
         print(f"{args.file.stat().st_size / 1e6:.1f} MB")

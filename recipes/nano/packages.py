@@ -1,11 +1,12 @@
 """Package name -> unpacked folder under `.data/nano/packages/`.
 
-Comes in: names of npm and Debian packages. Goes out: folders. Every download is idempotent: a folder that is
-there is taken as it is, and one appears only when it is whole (unpacked beside, then renamed).
+Comes in: names of npm and Debian packages. Goes out: folders. Every download is idempotent: a whole folder that is
+there is taken as it is, and one appears only when it is whole (unpacked and described beside, then renamed).
 Knows nothing of fonts, text or emoji.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,8 +16,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-DATA = Path(__file__).resolve().parents[2] / ".data" / "nano"
-"""Where everything that was fetched or made from it lies (ignored by git)."""
+_ROOT = Path(__file__).resolve().parents[2] / ".data"
+SMALL_DATA = _ROOT / "nano-small"
+DATA = Path(os.environ.get("NANO_DATA") or _ROOT / "nano").absolute()
+"""Where everything that was fetched or made from it lies (ignored by git): the folder that the environment variable
+NANO_DATA names, else `.data/nano`."""
+DESCRIPTION = "PACKAGE.json"
+"""Our own file in each unpacked package: its name and its version."""
 
 
 def folder(kind: str, name: str) -> Path:
@@ -24,15 +30,20 @@ def folder(kind: str, name: str) -> Path:
     return DATA / "packages" / kind / name.removeprefix("@").replace("/", "+")
 
 
+def is_whole(target: Path) -> bool:
+    """Whether a package lies there unpacked to its end: its description is written last."""
+    return (target / DESCRIPTION).exists()
+
+
 def version(kind: str, name: str) -> str:
     """The version of an unpacked package."""
-    return str(json.loads((folder(kind, name) / "PACKAGE.json").read_text())["version"])
+    return str(json.loads((folder(kind, name) / DESCRIPTION).read_text())["version"])
 
 
 def npm(name: str) -> Path:
     """Unpack one npm package (its own files, no dependencies, no scripts)."""
     target = folder("npm", name)
-    if target.exists():
+    if is_whole(target):
         return target
     with _workplace(target) as work:
         command = ["npm", "pack", "--silent", "--pack-destination", work, name]
@@ -49,7 +60,7 @@ def npm(name: str) -> Path:
 def deb(name: str) -> Path:
     """Unpack one Debian package; nothing is installed."""
     target = folder("deb", name)
-    if target.exists():
+    if is_whole(target):
         return target
     with _workplace(target) as work:
         _quietly(["apt-get", "download", name], cwd=work)
@@ -84,12 +95,17 @@ def _workplace(target: Path) -> tempfile.TemporaryDirectory[str]:
 
 
 def _quietly(command: list[str], *, cwd: str) -> None:
+    if shutil.which(command[0]) is None:
+        raise FileNotFoundError(f"{command[0]} is not here: packages are fetched by npm, apt-get and dpkg-deb")
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:3])} … failed: {done.stderr.strip()[-400:]}")
 
 
 def _finish(made: Path, target: Path, *, name: str, found: str) -> None:
-    (made / "PACKAGE.json").write_text(json.dumps({"name": name, "version": found}))
-    shutil.move(made, target)
+    (made / DESCRIPTION).write_text(json.dumps({"name": name, "version": found}))
+    if target.exists():
+        # Half of a package, left by whatever does not rename: a copy that was stopped.
+        shutil.rmtree(target)
+    made.rename(target)
     print(f"  fetched {name} {found}", flush=True)

@@ -7,15 +7,17 @@ that a sample costs one row and not a decoded file.
 import io
 import json
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from recipes.nano.packages import DATA
-from recipes.nano.pictures import HELDOUT_STYLE, TRAINING_STYLES, Drawing, cliparts, concepts, emoji
+from recipes.nano.pictures import HELDOUT_STYLE, Drawing, cliparts, concepts, emoji
+from recipes.nano.sets import here
 
 EMOJI_SIDE = 96
 CLIPART_SIDE = 112
@@ -65,7 +67,9 @@ def rasterise(style: str, drawings: Sequence[Drawing], side: int) -> None:
     if (place / f"{style}.npy").exists():
         return
     place.mkdir(parents=True, exist_ok=True)
-    kept = [(d, image) for d in drawings if (image := draw(d.svg, side)) is not None]
+    with ProcessPoolExecutor() as pool:
+        drawn = pool.map(partial(draw, side=side), [d.svg for d in drawings], chunksize=16)
+        kept = [(d, image) for d, image in zip(drawings, drawn, strict=True) if image is not None]
     pixels = np.stack([np.asarray(image) for _, image in kept])
     rows = [{"style": style, "name": d.name, "group": d.group, "tags": d.tags} for d, _ in kept]
     (place / f"{style}.json").write_text(json.dumps(rows))
@@ -77,7 +81,7 @@ def rasterise(style: str, drawings: Sequence[Drawing], side: int) -> None:
 
 def rasterise_emoji() -> None:
     """Each style's concepts, in Unicode's order."""
-    for style in (*TRAINING_STYLES, HELDOUT_STYLE):
+    for style in (*here().styles, HELDOUT_STYLE):
         rasterise(style, emoji_drawings(style), EMOJI_SIDE)
 
 

@@ -33,3 +33,8 @@ chart = conversing(charts.chart_sample)
 table = conversing(tables.table_sample)
 receipt = conversing(receipts.receipt_sample)
 chat = conversing(chats.chat_sample)
+
+# A small set that was made without a browser has none of what these show (smoke.py).
+SHOWING_SCREENS = frozenset(
+    ("captioned_screen", "pointing", "element", "screen_line", "screen", "screen_question"),
+)

@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from recipes.nano.fetch import HELDOUT_BOOKS, HELDOUT_PROSE, TRAINING_BOOKS
+from recipes.nano.books import PAGES
 from recipes.nano.fonts import Split
 from recipes.nano.packages import deb
 from recipes.nano.screens.look import document_sheet, look
 from recipes.nano.screens.seen import SEEN
 from recipes.nano.screens.shots import SCREENS, write
 from recipes.nano.screens.site import application_page
+from recipes.nano.sets import DataSet, here
 from recipes.nano.text import normalise
 
 if TYPE_CHECKING:
@@ -77,11 +78,13 @@ class Group:
     sizes: dict[Size, int]
 
 
-GROUPS = (
-    Group("heldout", "heldout", 300, {(640, 400): 1}),
-    Group("heldout-large", "heldout", 100, {(1280, 800): 1}),
-    Group("train", "train", 2000, SMALL),
-)
+def groups(of: DataSet) -> tuple[Group, ...]:
+    """The files of a set."""
+    return (
+        Group("heldout", "heldout", of.screens["heldout"], {(640, 400): 1}),
+        Group("heldout-large", "heldout", of.screens["heldout-large"], {(1280, 800): 1}),
+        Group("train", "train", of.screens["train"], SMALL),
+    )
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,12 @@ def _make(missing: list[Visit]) -> None:
     # Imported here: samples are drawn from the files without a browser.
     from playwright.sync_api import sync_playwright
 
+    if (chromium := shutil.which("chromium")) is None:
+        raise FileNotFoundError("chromium is not here: it shows the pages that become screens")
     missing[0].place.parent.mkdir(parents=True, exist_ok=True)
     started, made = time.monotonic(), 0
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         context = browser.new_context(offline=True)
         context.set_default_timeout(60_000)
         page = context.new_page()
@@ -222,21 +227,21 @@ def packed(picture: Image.Image) -> bytes:
 @cache
 def _pages(split: Split) -> dict[str, list[Path]]:
     """The pages of each book of a split, in a fixed order."""
-    books = TRAINING_BOOKS if split == "train" else HELDOUT_BOOKS | HELDOUT_PROSE
+    books = here().training_books if split == "train" else here().heldout_books
     return {
-        name: sorted(page for page in deb(name).glob(pattern) if page.is_file() and not page.is_symlink())
-        for name, pattern in books.items()
+        name: sorted(page for page in deb(name).glob(PAGES[name]) if page.is_file() and not page.is_symlink())
+        for name in books
         if name in WEIGHTS
     }
 
 
 def main(names: list[str]) -> None:
     """Make the named groups, or all."""
-    groups = {group.name: group for group in GROUPS}
-    for name in names or groups:
-        if name not in groups:
-            raise SystemExit(f"no group {name!r}; there are {', '.join(groups)}")
-        capture(groups[name])
+    known = {group.name: group for group in groups(here())}
+    for name in names or known:
+        if name not in known:
+            raise SystemExit(f"no group {name!r}; there are {', '.join(known)}")
+        capture(known[name])
 
 
 if __name__ == "__main__":
