@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,3 +140,25 @@ def test_a_batch_in_pieces_is_one_batch(tmp_path: Path) -> None:
 def test_a_batch_that_cannot_be_cut_is_refused(batch_size: int, pieces: int, passes: int) -> None:
     with pytest.raises(ValueError, match=r"is not cut evenly|must be at least 1"):
         Mixture([Source("x", 1.0, conversing)], seed=0, batch_size=batch_size, pieces=pieces, passes=passes)
+
+
+def test_a_process_that_is_alone_imports_none_of_it(tmp_path: Path) -> None:
+    """Not when it trains either."""
+    code = f"""
+import sys
+from pathlib import Path
+import torch
+from kimi_vl.patches import ImageProcessorConfig
+from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.learner import Learner
+from kimi_vl.train.loop import Schedule, train
+from kimi_vl.train.packing import Sample
+from tests.conftest import random_model
+sample = Sample(torch.arange(5), torch.ones(5, dtype=torch.bool), None, torch.empty(0, 2, dtype=torch.int64))
+data = Mixture([Source("all", 1.0, lambda seed, index: sample)], seed=3, batch_size=4)
+learner = Learner(random_model(), ImageProcessorConfig())
+train(learner, data, Schedule(2, peak=1e-3), Path({str(tmp_path)!r}), workers=0)
+print([name for name in sys.modules if name.startswith("kimi_vl.train.scale")])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
