@@ -2,8 +2,8 @@
 
     python benchmarks/ablations.py --json ablations.json
 
-The model is nano's at about a tenth of its size; it learns lines of up to twelve characters, names of emoji and counts
-of things, so `recipes.nano.fetch` comes first. All arms see the same samples as often, in an order that the seed
+The model is nano's at a fifth of its size; it learns lines of up to six characters, colours of shapes and counts of
+things, so `recipes.nano.fetch` comes first. All arms see the same samples as often, in an order that the seed
 decides with the new weights, and are asked the same of what is held out. Muon and AdamW get the best of the same few
 rates, by the loss of other held-out samples than those that count. Two processes of one thread each do the runs.
 """
@@ -54,10 +54,10 @@ from recipes.nano.samples import PICTURES, of_caption, of_conversation, processo
 
 _NANO = Path(__file__).parents[1] / "recipes" / "nano" / "config.json"
 _DATA_SEED = 20  # of no stage
-_LONGEST = 12  # characters
+_LONGEST = 6  # characters
 _RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 _TOWER_RATE = 3e-3  # that of the recipe of the stage
-_ASKED = 64  # lines, and counts
+_ASKED = 100  # lines, and colours or shapes
 _HELD = 256  # samples to choose rates by, and as many others for the figures
 
 
@@ -100,7 +100,7 @@ class Outcome:
     loss: float  # of held-out answers, each sample weighed as in training
     choice: float
     tokens_right: float  # share of the answers' tokens, each after the right ones
-    counts_right: float
+    colours_right: float
     character_error_rate: float
     parameters: int
     seconds: float
@@ -181,7 +181,7 @@ def _kept(budget: Budget, name: str, squashed: bool) -> list[Sample]:
 
 
 def _answer(split: Split, squashed: bool, index: int) -> Sample:
-    """Of ten samples four are lines, three emoji and three counts."""
+    """Of ten samples four are lines, three colours of shapes and three counts."""
     kind = index % 10
     if kind < 4:
         line = line_sample(_DATA_SEED, index, split, longest=_LONGEST)
@@ -189,7 +189,7 @@ def _answer(split: Split, squashed: bool, index: int) -> Sample:
         return of_conversation(
             _seen(Conversation((line.image,), (Turn(question, line.text),)), squashed), written=line.text
         )
-    draw = scenes.emoji_conversation if kind < 7 else scenes.counting_conversation
+    draw = scenes.colour_conversation if kind < 7 else scenes.counting_conversation
     return of_conversation(_seen(draw(_DATA_SEED, index, split), squashed))
 
 
@@ -276,7 +276,7 @@ def _runs(pool: Executor, budget: Budget, jobs: Sequence[tuple[str, int, float]]
     for one in pool.map(partial(_run, budget), jobs):
         print(
             f"{one.arm}, seed {one.seed}, rate {one.rate:g}: loss {one.loss:.3f} ({one.choice:.3f} to choose by), "
-            f"{one.tokens_right:.1%} of tokens, {one.counts_right:.1%} of counts right, "
+            f"{one.tokens_right:.1%} of tokens, {one.colours_right:.1%} of colours right, "
             f"{one.character_error_rate:.1%} of characters wrong, {one.seconds:.0f} s",
             flush=True,
         )
@@ -299,9 +299,9 @@ def _run(budget: Budget, job: tuple[str, int, float]) -> Outcome:
     model.float().eval()
     choice, _ = _loss(model, _kept(budget, "choice", arm.squashed))
     loss, right = _loss(model, _kept(budget, "figures", arm.squashed))
-    counts, characters = _abilities(model, squashed=arm.squashed)
+    colours, characters = _abilities(model, squashed=arm.squashed)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Outcome(name, seed, rate, loss, choice, right, counts, characters, parameters, seconds)
+    return Outcome(name, seed, rate, loss, choice, right, colours, characters, parameters, seconds)
 
 
 @contextmanager
@@ -346,9 +346,9 @@ def _loss(model: KimiVLForConditionalGeneration, samples: Sequence[Sample]) -> t
 
 
 def _abilities(model: KimiVLForConditionalGeneration, *, squashed: bool) -> tuple[float, float]:
-    """The share of counts that the decoder says right, and of characters that it reads wrong."""
+    """The share of colours and shapes that the decoder says right, and of characters that it reads wrong."""
     talking, words = KimiVL(model), processor()
-    counts = [scenes.counting_sample(_DATA_SEED, index, "heldout") for index in range(_ASKED)]
+    colours = [scenes.colour_sample(_DATA_SEED, index, "heldout") for index in range(_ASKED)]
     drawn = [line_sample(_DATA_SEED + 1, index, "heldout", longest=_LONGEST) for index in range(_ASKED)]
     lines = [WrittenLine(line.image, line.text) for line in drawn]
 
@@ -356,20 +356,20 @@ def _abilities(model: KimiVLForConditionalGeneration, *, squashed: bool) -> tupl
         pictures = ((_squared(image) if squashed else image, question) for image, question in shown)
         return says(talking, words, (asked([image], question, words) for image, question in pictures), 16)
 
-    told = said([(one.image, one.question) for one in counts])
-    right = sum(answer == one.answer for answer, one in zip(told, counts, strict=True))
+    told = said([(one.image, one.question) for one in colours])
+    right = sum(answer == one.answer for answer, one in zip(told, colours, strict=True))
     read = said([(line.image, questions.READ[0]) for line in lines])
-    return right / len(counts), character_error_rate(lines, read)["character_error_rate"]
+    return right / len(colours), character_error_rate(lines, read)["character_error_rate"]
 
 
 def _table(outcomes: Sequence[Outcome]) -> str:
     """Medians over the seeds, with the least and the most."""
-    lines = ["| arm | rate | parameters | held-out loss | tokens right | counts right | characters wrong | s |"]
+    lines = ["| arm | rate | parameters | held-out loss | tokens right | colours right | characters wrong | s |"]
     lines.append("| --- " * 8 + "|")
     for arm in ARMS:
         of_arm = [one for one in outcomes if one.arm == arm]
         cells = [arm, f"{of_arm[0].rate:g}", f"{of_arm[0].parameters:,}", _spread([one.loss for one in of_arm], ".3f")]
-        for figure in ("tokens_right", "counts_right", "character_error_rate"):
+        for figure in ("tokens_right", "colours_right", "character_error_rate"):
             cells.append(_spread([getattr(one, figure) for one in of_arm], ".1%"))
         lines.append(f"| {' | '.join([*cells, _spread([one.seconds for one in of_arm], '.0f')])} |")
     return "\n".join(lines)

@@ -29,8 +29,9 @@ WINDOWS = (512, 1024, 2048)
 NANO = Path(__file__).parents[1] / "recipes" / "nano"
 LOOK = Look(Path("none.ttf"), size=14, pitch=20, margin=6, rows=4, width=224, paper=0)
 
+PARTS = ("emoji/clipart.npy", "text/train.txt", "fonts", "chats/words.json", "numbers/wheat.json", "screens/train.zip")
 needs_data = pytest.mark.skipif(
-    not all((DATA / part).exists() for part in ("emoji/clipart.npy", "text/train.txt", "fonts", "chats/words.json")),
+    not all((DATA / part).exists() for part in PARTS),
     reason="nano's data is not here: python -m recipes.nano.fetch downloads it",
 )
 
