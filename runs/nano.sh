@@ -29,7 +29,7 @@ if ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; the
   train=(torchrun --nproc-per-node "$(nproc)" -m kimi_vl.cli train run)
 fi
 before=()
-for stage in text vision alignment joint cooldown; do
+for stage in text vision alignment joint cooldown long_1 long_2 sft_short sft_long; do
   echo "== $stage"
   "${train[@]}" "$recipes/$stage.toml" --set run="$root/$stage" "${before[@]}" "${wishes[@]}"
   before=(--set start="$root/$stage")

@@ -190,15 +190,17 @@ def test_a_fetch_that_cannot_be_is_refused_at_once(tmp_path: Path, arguments: li
 # Without screens ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipes_lose_what_shows_screens_and_nothing_else(path: Path, tmp_path: Path) -> None:
-    text, gone = smoke.without_screens(path.read_text(encoding="utf-8"))
-    (tmp_path / path.name).write_text(text, encoding="utf-8")
-    before, after = read_recipe(path), read_recipe(tmp_path / path.name)
-    assert set(before.sources) - set(after.sources) == {source for source in before.sources if source.name in gone}
-    assert [source for source in before.sources if source.name not in gone] == list(after.sources)
-    assert not {(source.draw or "").split(":")[-1] for source in after.sources} & SHOWING_SCREENS
-    assert (before.stage, before.seed, before.peak) == (after.stage, after.seed, after.peak)
+def test_recipes_lose_what_shows_screens_and_nothing_else(tmp_path: Path) -> None:
+    went = smoke.write(tmp_path, screens=False)
+    assert {path.name for path in RECIPES} == went.keys() == _names(tmp_path)
+    assert went["joint.toml"]
+    for path in RECIPES:
+        before, after = read_recipe(path), read_recipe(tmp_path / path.name)
+        shows = {source.name for source in before.sources if (source.draw or "").split(":")[-1] in SHOWING_SCREENS}
+        assert [source.name for source in after.sources] == [s.name for s in before.sources if s.name not in shows]
+        assert (before.stage, before.seed, before.peak) == (after.stage, after.seed, after.peak)
+    smoke.write(tmp_path, screens=True)
+    assert all((tmp_path / path.name).read_text() == path.read_text() for path in RECIPES)
 
 
 def test_a_recipe_of_nothing_but_screens_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -129,6 +130,37 @@ def test_our_own_recipes_are_whole() -> None:
         assert recipe.start is None or Path(recipe.start).name in recipes
         assert sum(source.weight_end or source.weight for source in recipe.sources) == pytest.approx(1.0)
     assert len({recipe.seed for recipe in recipes.values()}) == len(recipes)
+
+
+def test_a_recipe_takes_over_the_sources_of_another(tmp_path: Path) -> None:
+    """As they are at its end, all together of the weight that is said, but for those that are left out."""
+    own = '[[sources]]\nname = "a"\nweight = 1\nweight_end = 6\ndraw = "m:a"\n'
+    own += "".join(f'[[sources]]\nname = "{n}"\nweight = {w}\ndraw = "m:{n}"\n' for n, w in (("b", 3.0), ("c", 1.0)))
+    head = WHOLE[: WHOLE.index("[[")]
+    (tmp_path / "first.toml").write_text(head + own)
+    again = '[[sources]]\nrecipe = "first.toml"\nweight = 0.6\nwithout = ["c"]\n'
+    again += '[[sources]]\nname = "d"\nweight = 0.4\ndraw = "m:d"\n'
+    recipe = read_recipe(written(tmp_path, head + again))
+    assert [(s.name, s.draw, s.weight_end) for s in recipe.sources] == [(n, f"m:{n}", None) for n in "abd"]
+    assert [source.weight for source in recipe.sources] == pytest.approx([0.4, 0.2, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ('recipe = "nowhere.toml"\nweight = 1', "there is no recipe"),
+        ('recipe = "first.toml"\nweight = 1\nwithout = ["x"]', "first.toml has no source 'x'"),
+        ('recipe = "first.toml"\nweight = 1\nwithout = "words"', "without must be a list of strings"),
+        ('recipe = "first.toml"\nweight = 1\nwithout = ["words"]', "nothing is left of first.toml"),
+        ('recipe = "first.toml"', "weight is missing"),
+        ('recipe = "first.toml"\nweight = 1\nname = "x"', "there is no key 'name'"),
+    ],
+)
+def test_what_cannot_be_taken_over_is_told(tmp_path: Path, table: str, told: str) -> None:
+    (tmp_path / "first.toml").write_text(WHOLE)
+    path = written(tmp_path, f"{WHOLE[: WHOLE.index('[[')]}[[sources]]\n{table}\n")
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read_recipe(path)
 
 
 def small(folder: Path) -> Path:

@@ -16,18 +16,23 @@
     name = "mine"
     weight = 0.1
     jsonl = "mine.jsonl"                    # conversations
+    [[sources]]
+    recipe = "joint.toml"                   # all sources of another recipe, as they are at its end
+    without = ["text"]                      # but for these
+    weight = 0.6
 
-Paths are relative to where the run is started. Knows nothing of what a stage does.
+Paths are relative to where the run is started, that of another recipe to the file that names it. Knows nothing of what
+a stage does.
 """
 
 from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from kimi_vl.train.rates import SHAPES
 
@@ -54,6 +59,15 @@ class SourceRecipe:
             weight = getattr(self, name)
             if weight is not None and not 0 < weight < math.inf:
                 raise ValueError(f"source {self.name}: {name} must be above 0, not {weight}")
+
+
+@dataclass(frozen=True)
+class _Another:
+    """Sources that stand in another recipe."""
+
+    recipe: str
+    weight: float
+    without: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -132,9 +146,29 @@ def read_recipe(path: Path, wishes: Sequence[str] = ()) -> Recipe:
         sources = raw.get("sources", [])
         if not isinstance(sources, list):
             raise ValueError("sources must be tables, each beginning with [[sources]]")
-        return _table(Recipe, raw | {"sources": tuple(_table(SourceRecipe, source) for source in sources)})
+        return _table(Recipe, raw | {"sources": tuple(_sources(sources, path.parent))})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _sources(tables: Sequence[Any], folder: Path) -> Iterator[SourceRecipe]:
+    for table in tables:
+        if isinstance(table, Mapping) and "recipe" in table:
+            yield from _taken_over(_table(_Another, table), folder)
+        else:
+            yield _table(SourceRecipe, table)
+
+
+def _taken_over(another: _Another, folder: Path) -> Iterator[SourceRecipe]:
+    """The sources of another recipe, all together of the weight that is wanted."""
+    sources = read_recipe(folder / another.recipe).sources
+    if unknown := set(another.without) - {source.name for source in sources}:
+        raise ValueError(f"without: {another.recipe} has no source {sorted(unknown)[0]!r}")
+    ends = {source: source.weight_end or source.weight for source in sources if source.name not in another.without}
+    if not ends:
+        raise ValueError(f"without: nothing is left of {another.recipe}")
+    for source, weight in ends.items():
+        yield replace(source, weight=weight * another.weight / sum(ends.values()), weight_end=None)
 
 
 def _value(text: str) -> Any:
@@ -151,13 +185,17 @@ def _table(kind: type[_Table], raw: Mapping[str, Any]) -> _Table:
     hints = get_type_hints(kind)
     if unknown := sorted(raw.keys() - hints.keys()):
         raise ValueError(f"there is no key {unknown[0]!r}; known are {', '.join(hints)}")
-    needed = [field.name for field in fields(kind) if field.default is MISSING]  # type: ignore[arg-type]
+    needed = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]  # type: ignore[arg-type]
     if missing := [name for name in needed if name not in raw]:
         raise ValueError(f"{missing[0]} is missing")
     return kind(**{name: _typed(name, value, hints[name]) for name, value in raw.items()})
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
+    if get_origin(hint) is list:
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise ValueError(f"{name} must be a list of strings, not {value!r}")
+        return value
     kinds = [kind for kind in (get_args(hint) or (hint,)) if isinstance(kind, type)]
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

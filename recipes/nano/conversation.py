@@ -17,7 +17,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Pictures (RGB), shown in this order before the first question, and the turns about them."""
+    """Pictures (RGB), shown in this order before the first question, and the turns about them.
+
+    ``pages`` are pictures each of which is told by its number, as those of a file are.
+    """
 
     pictures: tuple[Image.Image, ...]
     turns: tuple[Turn, ...]
+    pages: bool = False

@@ -4,9 +4,10 @@
     python -m recipes.nano.evaluate lines|screens --model tesseract                   the same lines, by Tesseract 5
     python -m recipes.nano.evaluate emoji [--model FOLDER]                            top-1 among 200 names
     python -m recipes.nano.evaluate pointing|charts|counting|… [--model FOLDER|blind] right answers of each kind
+    python -m recipes.nano.evaluate needle|needle-text|documents [--window 2048]      the same of long ones
 
 A FOLDER in 4 bits (kimi-vl quantize nano FOLDER) is run by the engine; "blind" answers without looking. Prints one
-JSON object.
+JSON object. Of long ones it asks 200 if not told otherwise.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 
 import torch
@@ -33,7 +34,8 @@ from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.processor import ModelInputs
 from recipes.nano import questions
 from recipes.nano.evaluation import EVAL_NAMES
-from recipes.nano.heldout import KINDS, READ, Exam, WrittenLine, lines, screen_lines
+from recipes.nano.heldout import KINDS, LONG, READ, Exam, WrittenLine, lines, screen_lines
+from recipes.nano.samples import question_of
 from recipes.nano.scenes import heldout_emoji
 
 
@@ -83,9 +85,10 @@ def open_model(name: str) -> KimiVL | Engine:
     return Engine.from_pretrained(folder) if is_quantized(folder) else KimiVL.from_pretrained(folder, dtype="float32")
 
 
-def asked(pictures: Sequence[Image.Image], question: str, processor: KimiVLProcessor) -> ModelInputs:
-    shown = ({"type": "image", "image": picture} for picture in pictures)
-    return processor([{"role": "user", "content": [*shown, question]}])
+def asked(
+    pictures: Sequence[Image.Image], question: str, processor: KimiVLProcessor, *, pages: bool = False
+) -> ModelInputs:
+    return processor([question_of(pictures, question, pages=pages)])
 
 
 def says(
@@ -169,15 +172,18 @@ def emoji_top1(model: KimiVL | Engine, processor: KimiVLProcessor) -> dict[str, 
     return {"names": len(names), "top_1": right / len(names), "said_exactly": said / len(names)}
 
 
-def right_answers(exams: Sequence[Exam], said: Iterable[str]) -> dict[str, float]:
-    """The share of right answers, of all and of each kind, and half the width of its 95 % interval."""
+def right_answers(exams: Iterable[Exam], said: Iterable[str]) -> dict[str, float]:
+    """The share of right answers, of all and of each kind, half the width of its 95 % interval, and of blind ones."""
     marks: dict[str, list[bool]] = {}
+    blind: list[bool] = []
     for exam, answer in zip(exams, said, strict=True):
         marks.setdefault(exam.kind, []).append(exam.is_right(answer))
+        blind.append(exam.is_right(exam.blind))
     every = [mark for of_kind in marks.values() for mark in of_kind]
     share = sum(every) / len(every)
     of_kinds = {kind: sum(of_kind) / len(of_kind) for kind, of_kind in sorted(marks.items())}
-    return {"right": share, "give_or_take": 1.96 * (share * (1 - share) / len(every)) ** 0.5, **of_kinds}
+    give_or_take = 1.96 * (share * (1 - share) / len(every)) ** 0.5
+    return {"right": share, "give_or_take": give_or_take, "blind": sum(blind) / len(blind), **of_kinds}
 
 
 LINES = {"lines": lines, "screens": screen_lines}
@@ -185,15 +191,17 @@ LINES = {"lines": lines, "screens": screen_lines}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=[*LINES, "emoji", *KINDS])
+    parser.add_argument("what", choices=[*LINES, "emoji", *KINDS, *LONG])
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--window", type=int, default=2048, help="tokens of a long one")
     args = parser.parse_args()
+    count = args.count or (200 if args.what in LONG else 1000)
     processor = KimiVLProcessor.from_pretrained("nano")
     if args.what == "emoji":
         figures = emoji_top1(open_model(args.model), processor)
     elif args.what in LINES:
-        written = LINES[args.what](args.count)
+        written = LINES[args.what](count)
         if args.model == "tesseract":
             said = tesseract_says(written)
         else:
@@ -201,14 +209,17 @@ def main() -> None:
             said = says(open_model(args.model), processor, conversations, max_new_tokens=96)
         figures = character_error_rate(written, said)
     else:
-        exams = list(KINDS[args.what](args.count))
+        drawn = LONG[args.what](count, args.window) if args.what in LONG else KINDS[args.what](count)
+        # Drawn when they are asked, and let go when they are marked: the pages of all would fill the memory.
+        exams, asking = tee(drawn)
         if args.model == "blind":
-            said = iter([exam.blind for exam in exams])
+            said = (exam.blind for exam in asking)
         else:
-            conversations = (asked(exam.pictures, exam.question, processor) for exam in exams)
+            conversations = (asked(exam.pictures, exam.question, processor, pages=exam.pages) for exam in asking)
             said = says(open_model(args.model), processor, conversations, max_new_tokens=64)
         figures = right_answers(exams, said)
-    print(json.dumps({"what": args.what, "model": args.model, **figures}))
+    length = {"window": args.window} if args.what in LONG else {}
+    print(json.dumps({"what": args.what, **length, "model": args.model, **figures}))
 
 
 if __name__ == "__main__":

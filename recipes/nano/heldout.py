@@ -6,17 +6,22 @@ models, or two days, are asked the same.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from random import Random
 
 from PIL import Image
 
-from recipes.nano import questions, scenes, several
-from recipes.nano.conversation import Conversation
+from recipes.nano import long_pages, long_text, questions, scenes, several
+from recipes.nano.conversation import Conversation, Turn
 from recipes.nano.figures import charts, receipts, tables
 from recipes.nano.fonts import Split
 from recipes.nano.lines import line_sample
+from recipes.nano.long_facts import KINDS as FACTS
+from recipes.nano.long_facts import some_facts
+from recipes.nano.questions import CANNOT_TELL
 from recipes.nano.screens import sources
 
 SEED = 0
@@ -24,13 +29,17 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Exam:
-    """Pictures and a question, whether an answer is right, of which kind it is, and what it answers without looking."""
+    """Pictures and a question, whether an answer is right, of which kind it is, and what it answers without looking.
+
+    ``pages`` are pictures that are told by number, as those of a file.
+    """
 
     pictures: tuple[Image.Image, ...]
     question: str
     is_right: Callable[[str], bool]
     kind: str
     blind: str
+    pages: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,49 @@ KINDS: dict[str, Callable[[int], Iterator[Exam]]] = {
 }
 
 
+# Long ones, of up to ``window`` tokens --------------------------------------------------------------------
+
+DEPTHS = 4
+DISTRACTING = 3  # facts of the same kind
+FOR_QUESTION = 60  # tokens, with all that stands round it
+NUMBER = "number of pages"
+
+
+def needle(count: int, window: int) -> Iterator[Exam]:
+    """One fact on one of as many pictured pages as the window has room for; of each quarter of the depth as often."""
+    room = _checked(window) - FOR_QUESTION
+    for index in range(count):
+        random = Random(f"needle/{window}/{SEED}/{index}")
+        (fact,) = some_facts(random, "heldout", 1)
+        depth = _depth(random, index)
+        read = long_pages.document(random, "heldout", [fact], room, numbered=True, depth=depth)
+        shown = read.asked([fact.asked.turn(random, "heldout")])
+        yield _long(shown, f"depth {int(depth * DEPTHS) + 1} of {DEPTHS}", FACTS[fact.kind].guess)
+
+
+def needle_in_text(count: int, window: int) -> Iterator[Exam]:
+    """The same in a text, in which three facts of the same kind stand too."""
+    for index in range(count):
+        random = Random(f"needle in text/{window}/{SEED}/{index}")
+        fact, *others = some_facts(random, "heldout", 1 + DISTRACTING, kind=random.choice(list(FACTS)))
+        depth = _depth(random, index)
+        told = [(depth, fact), *((random.random(), other) for other in others)]
+        turns = [fact.asked.turn(random, "heldout")]
+        shown = long_text.text_asked(random, "heldout", told, turns, _checked(window))
+        yield _long(shown, f"depth {int(depth * DEPTHS) + 1} of {DEPTHS}", FACTS[fact.kind].guess)
+
+
+def documents(count: int, window: int) -> Iterator[Exam]:
+    """On which of many pages a fact or a word stands, how many there are, and what none of them says."""
+    found = [_document(index, _checked(window)) for index in range(count)]
+    # Without looking nobody knows what is not there, but how many pages there are is a question of its own.
+    said: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+    for kind, _, turn in found:
+        said[kind == NUMBER][turn.answer] += 1
+    for kind, read, turn in found:
+        yield _long(read.asked([turn]), kind, said[kind == NUMBER].most_common(1)[0][0])
+
+
 def _first_turns(draw: Callable[[int, int, Split], Conversation], count: int, kind: str, blind: str) -> Iterator[Exam]:
     for index in range(count):
         shown = draw(SEED, index, "heldout")
@@ -100,8 +152,50 @@ def _first_turns(draw: Callable[[int, int, Split], Conversation], count: int, ki
         yield Exam(shown.pictures, turn.question, partial(_same, turn.answer), kind, blind)
 
 
+def _document(index: int, window: int) -> tuple[str, long_pages.Document, Turn]:
+    """Which kind of question, about which document, and the question."""
+    random = Random(f"document/{window}/{SEED}/{index}")
+    facts = some_facts(random, "heldout", 3)
+    read = long_pages.document(random, "heldout", facts, window - FOR_QUESTION, numbered=True)
+    place, fact = random.choice(list(read.told.items()))
+    other = long_pages.not_told(random, "heldout", read)
+    asked = None
+    match kind := ("page of a fact", "page of a word", NUMBER, "not there")[index % 4]:
+        case "page of a fact":
+            asked = fact.asked_for_page(str(place + 1))
+        case "page of a word":
+            while asked is None:
+                asked = long_pages.page_of_word(random, read)
+        case "not there":
+            asked = random.choice((other.asked_in_vain, other.asked_for_page(CANNOT_TELL)))
+        case _:
+            asked = long_pages.how_many(read)
+    return kind, read, asked.turn(random, "heldout")
+
+
+def _checked(window: int) -> int:
+    if window < long_text.TRAINED:
+        raise ValueError(f"window must be at least {long_text.TRAINED} tokens, not {window}")
+    return window
+
+
+def _depth(random: Random, index: int) -> float:
+    return (index % DEPTHS + random.random()) / DEPTHS
+
+
+def _long(shown: Conversation, kind: str, blind: str) -> Exam:
+    (turn,) = shown.turns
+    return Exam(shown.pictures, turn.question, partial(_same, turn.answer), kind, blind, shown.pages)
+
+
 def _same(wanted: str, answer: str) -> bool:
     return answer.strip().casefold() == wanted.casefold()
 
+
+LONG: dict[str, Callable[[int, int], Iterator[Exam]]] = {
+    "needle": needle,
+    "needle-text": needle_in_text,
+    "documents": documents,
+}
 
 READ = questions.READ[0]

@@ -188,7 +188,7 @@ def page_drawn(random: Random, split: Split) -> tuple[Image.Image, Page]:
             height = STEP * -(-(max(block.bottom for block in blocks) + margin) // STEP)
             columns = tuple(block.lines for block in blocks[bool(heading) :])
             if height <= HIGHEST:
-                return _drawn(random, blocks, (width, height)), Page(heading, columns)
+                return drawn(random, blocks, (width, height)), Page(heading, columns)
 
 
 def _lines(
@@ -200,11 +200,16 @@ def _lines(
         pass
     words = paragraph.split()
     start = 0 if random.random() < 0.5 else random.randrange(max(1, len(words) - 10))
+    return broken(words[start:], font, width, count)
+
+
+def broken(words: Sequence[str], font: ImageFont.FreeTypeFont, width: int, count: int) -> tuple[tuple[str, ...], bool]:
+    """Words as at most ``count`` lines, and whether they end with them. No lines where a word is wider than they."""
     blank = font.getlength(" ", features=FEATURES)
     lines: list[str] = []
     line: list[str] = []
     used = 0.0
-    for word in words[start:]:
+    for word in words:
         long = font.getlength(word, features=FEATURES)
         if long > width:
             return (), True
@@ -228,7 +233,8 @@ def _heading(random: Random, split: Split, font: ImageFont.FreeTypeFont, width: 
             return heading
 
 
-def _drawn(random: Random, blocks: Sequence[Block], size: tuple[int, int]) -> Image.Image:
+def drawn(random: Random, blocks: Sequence[Block], size: tuple[int, int]) -> Image.Image:
+    """The blocks on one paper, in one ink."""
     ink = Image.new("L", size)
     pen = ImageDraw.Draw(ink)
     for block in blocks:

@@ -5,16 +5,16 @@ Comes in: what the sources draw. Goes out: `Sample`, ids and patches of bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from random import Random
 
 import torch
 from PIL import Image
 
-from kimi_vl.chat import Message, PicturePart, TextPart
+from kimi_vl.chat import FilePart, Message, PicturePart, PictureSource, TextPart, render, with_pages
 from kimi_vl.hub import NANO
-from kimi_vl.patches import ImageProcessorConfig, cut_bytes, fit
+from kimi_vl.patches import ImageProcessorConfig, cut_bytes, fit, plan_grid
 from kimi_vl.processor import KimiVLProcessor
 from kimi_vl.tokenizer import Tokenizer
 from kimi_vl.train.conversations import sample_of
@@ -48,6 +48,11 @@ def processor() -> KimiVLProcessor:
 def conversing(draw: Callable[[int, int, Split], Conversation]) -> Draw:
     """A source of conversations."""
     return lambda seed, index: of_conversation(draw(seed, index, "train"))
+
+
+def talking(draw: Callable[[int, int, Split], Sequence[Conversation]]) -> Draw:
+    """A source of conversations that go from one thing to the next."""
+    return lambda seed, index: of_conversation(*draw(seed, index, "train"))
 
 
 def captioning(draw: Callable[[int, int, Split], Captioned]) -> Draw:
@@ -85,14 +90,22 @@ def line_asked(seed: int, index: int) -> Sample:
 
 def plain_text(seed: int, index: int) -> Sample:
     """A piece of a book, every token of it learned."""
+    return _piece(book("train"), LONGEST_TEXT, seed, index)
+
+
+def whole_text(paragraphs: Callable[[Split], Sequence[str]], window: int) -> Draw:
+    """A source of pieces of ``window`` tokens, paragraph after paragraph."""
+    return lambda seed, index: _piece(paragraphs("train"), window, seed, index)
+
+
+def _piece(paragraphs: Sequence[str], longest: int, seed: int, index: int) -> Sample:
     random = Random(f"text/{seed}/{index}")
-    paragraphs = book("train")
     ids: list[int] = []
     place = random.randrange(len(paragraphs))
-    while len(ids) < LONGEST_TEXT and place < len(paragraphs):
+    while len(ids) < longest and place < len(paragraphs):
         ids += [*tokenizer().encode(paragraphs[place]), tokenizer().eos_id]
         place += 1
-    piece = torch.tensor(ids[:LONGEST_TEXT])
+    piece = torch.tensor(ids[:longest])
     return Sample(piece, torch.ones(len(piece), dtype=torch.bool), None, torch.zeros(0, 2, dtype=torch.int64))
 
 
@@ -104,11 +117,33 @@ def of_caption(image: Image.Image, caption: str, *, written: str | None = None) 
     return Sample(ids, torch.arange(len(ids)) > 0, pixels, torch.tensor([[grid.h, grid.w]]), written)
 
 
-def of_conversation(shown: Conversation, *, written: str | None = None) -> Sample:
-    """Pictures, questions and answers as the chat template has them."""
+def of_conversation(*parts: Conversation, written: str | None = None) -> Sample:
+    """Pictures, questions and answers as the chat template has them; several parts are one conversation."""
+    pictures = [picture for shown in parts for picture in shown.pictures]
+    return sample_of(messages_of(parts), pictures, processor(), written=written)
+
+
+def messages_of(parts: Sequence[Conversation]) -> list[Message]:
+    """The messages of a conversation: each part's pictures stand before its first question."""
     messages: list[Message] = []
-    for number, turn in enumerate(shown.turns):
-        pictures = [PicturePart(b"") for _ in shown.pictures] if not number else []
-        messages.append(Message("user", (*pictures, TextPart(turn.question))))
-        messages.append(Message("assistant", (TextPart(turn.answer),)))
-    return sample_of(messages, shown.pictures, processor(), written=written)
+    for shown in parts:
+        for number, turn in enumerate(shown.turns):
+            messages.append(question_of(() if number else shown.pictures, turn.question, pages=shown.pages))
+            messages.append(Message("assistant", (TextPart(turn.answer),)))
+    return messages
+
+
+def question_of(pictures: Sequence[PictureSource], question: str, *, pages: bool = False) -> Message:
+    """Pictures and a question about them; ``pages`` are told by number, in the words in which a file is shown."""
+    if not pages or not pictures:
+        return Message("user", (*map(PicturePart, pictures), TextPart(question)))
+    (message,) = with_pages([Message("user", (FilePart(b""), TextPart(question)))], [len(pictures)])
+    shown = iter(pictures)
+    parts = (PicturePart(next(shown)) if isinstance(part, PicturePart) else part for part in message.parts)
+    return Message("user", tuple(parts))
+
+
+def tokens_of(messages: Sequence[Message], sizes: Sequence[tuple[int, int]]) -> int:
+    """The length of a conversation with pictures of these (width, height)."""
+    pictures = [plan_grid(*size, PICTURES).tokens for size in sizes]
+    return len(render(messages, tokenizer(), pictures, add_generation_prompt=False).input_ids)

@@ -3,7 +3,7 @@
     python -m recipes.nano.smoke FOLDER
 
 Screens need a browser. Where the small set was made without one, every recipe loses the sources that show screens, and
-each is named; the full set has screens or is an error.
+each is named (one that takes over another's loses them with it); the full set has screens or is an error.
 """
 
 from __future__ import annotations
@@ -34,19 +34,24 @@ def without_screens(recipe: str) -> tuple[str, list[str]]:
     return _SOURCE.join([head, *kept]), [tables[text]["name"] for text in gone]
 
 
+def write(folder: Path, *, screens: bool) -> dict[str, list[str]]:
+    """Every recipe into ``folder``. Returns the names of the sources that each went without."""
+    folder.mkdir(parents=True, exist_ok=True)
+    went: dict[str, list[str]] = {}
+    for path in sorted(RECIPES.glob("*.toml")):
+        text = path.read_text(encoding="utf-8")
+        text, went[path.name] = (text, []) if screens else without_screens(text)
+        (folder / path.name).write_text(text, encoding="utf-8")
+    return went
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
-    whole = here() is FULL or (shots.SCREENS / "train.zip").exists()
-    for path in sorted(RECIPES.glob("*.toml")):
-        text = path.read_text(encoding="utf-8")
-        if not whole:
-            text, gone = without_screens(text)
-            if gone:
-                print(f"{path.name}: no browser, so no screens: it goes without {', '.join(gone)}", flush=True)
-        (folder / path.name).write_text(text, encoding="utf-8")
+    screens = here() is FULL or (shots.SCREENS / "train.zip").exists()
+    for name, gone in write(parser.parse_args().folder, screens=screens).items():
+        if gone:
+            print(f"{name}: no browser, so no screens: it goes without {', '.join(gone)}", flush=True)
 
 
 if __name__ == "__main__":

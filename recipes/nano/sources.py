@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from recipes.nano import chats, paragraphs, scenes, several
+from functools import partial
+
+from recipes.nano import chats, long_chats, long_pages, long_text, paragraphs, scenes, several
 from recipes.nano.captioned import caption_sample
 from recipes.nano.figures import charts, receipts, tables
-from recipes.nano.samples import captioning, conversing, line_asked, line_captioned, plain_text, read_aloud
+from recipes.nano.samples import (
+    captioning,
+    conversing,
+    line_asked,
+    line_captioned,
+    plain_text,
+    read_aloud,
+    talking,
+    whole_text,
+)
 from recipes.nano.screens import sources as screens
 
 text = plain_text
@@ -33,6 +44,17 @@ chart = conversing(charts.chart_sample)
 table = conversing(tables.table_sample)
 receipt = conversing(receipts.receipt_sample)
 chat = conversing(chats.chat_sample)
+
+# Long ones, at four and sixteen times what the stages before learn from
+_2K, _8K = 4 * long_text.TRAINED, 16 * long_text.TRAINED
+long_pages_2k = conversing(partial(long_pages.pages_drawn, window=_2K))
+long_pages_8k = conversing(partial(long_pages.pages_drawn, window=_8K))
+long_text_2k = conversing(partial(long_text.text_drawn, window=_2K))
+long_text_8k = conversing(partial(long_text.text_drawn, window=_8K))
+long_chat_2k = talking(partial(long_chats.chat_drawn, window=_2K))
+long_chat_8k = talking(partial(long_chats.chat_drawn, window=_8K))
+long_book_2k = whole_text(long_text.prose, _2K)
+long_book_8k = whole_text(long_text.prose, _8K)
 
 # A small set that was made without a browser has none of what these show (smoke.py).
 SHOWING_SCREENS = frozenset(

@@ -1,0 +1,383 @@
+"""What each part of the recipe is worth at a small scale: short runs, each different in one thing.
+
+    python benchmarks/ablations.py --json ablations.json
+
+The model is nano's at a fifth of its size; it learns lines of up to six characters, colours of shapes and counts of
+things, so `recipes.nano.fetch` comes first. All arms see the same samples as often, in an order that the seed
+decides with the new weights, and are asked the same of what is held out. Muon and AdamW get the best of the same few
+rates, by the loss of other held-out samples than those that count. Two processes of one thread each do the runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from random import Random
+from unittest.mock import patch
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from kimi_vl import KimiVL
+from kimi_vl.config import KimiVLConfig
+from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
+from kimi_vl.patches import normalised, plan_grid
+from kimi_vl.precision import fast_dtype
+from kimi_vl.train import learner, optim
+from kimi_vl.train.balance import moe_layers
+from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.learned import Pupil
+from kimi_vl.train.loop import Schedule, train
+from kimi_vl.train.losses import token_loss
+from kimi_vl.train.packing import Sample, pack
+from kimi_vl.train.run import keep_memory
+from kimi_vl.train.stages import vision
+from recipes.nano import captioned, questions, scenes
+from recipes.nano.conversation import Conversation, Turn
+from recipes.nano.evaluate import asked, character_error_rate, says
+from recipes.nano.fonts import Split
+from recipes.nano.heldout import WrittenLine
+from recipes.nano.lines import line_sample
+from recipes.nano.samples import PICTURES, of_caption, of_conversation, processor
+
+_NANO = Path(__file__).parents[1] / "recipes" / "nano" / "config.json"
+_DATA_SEED = 20  # of no stage
+_LONGEST = 6  # characters
+_RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+_TOWER_RATE = 3e-3  # that of the recipe of the stage
+_ASKED = 100  # lines, and colours or shapes
+_HELD = 256  # samples to choose rates by, and as many others for the figures
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What an arm does otherwise than the recipe, which is one thing."""
+
+    muon: bool = True
+    squashed: bool = False  # each picture to a square of as many patches, also those that the tower begins with
+    dense: bool = False  # no experts; layers as wide as those that a token passes
+    pretrained: bool = True  # the tower has seen captions first
+    longer: bool = False  # gets the steps that captions would have taken
+
+
+ARMS = {
+    "the recipe": Arm(),
+    "AdamW instead of Muon": Arm(muon=False),
+    "pictures squashed to squares": Arm(squashed=True),
+    "dense instead of experts": Arm(dense=True),
+    "no vision pretraining": Arm(pretrained=False),
+    "no vision pretraining, its steps besides": Arm(pretrained=False, longer=True),
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    work: str
+    steps: int
+    tower_steps: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one run. ``choice`` is the loss that rates are chosen by."""
+
+    arm: str
+    seed: int
+    rate: float
+    loss: float  # of held-out answers, each sample weighed as in training
+    choice: float
+    tokens_right: float  # share of the answers' tokens, each after the right ones
+    colours_right: float
+    character_error_rate: float
+    parameters: int
+    seconds: float
+
+
+def main() -> None:
+    options = _options()
+    options.work.mkdir(parents=True, exist_ok=True)
+    budget = Budget(str(options.work), options.steps, options.tower_steps, options.batch_size)
+    begun = time.perf_counter()
+    with ProcessPoolExecutor(options.processes, get_context("spawn"), initializer=_alone) as pool:
+        list(pool.map(partial(_draw, budget), [(name, squashed) for name in _SETS for squashed in (False, True)]))
+        print(f"samples: {time.perf_counter() - begun:.0f} s; {_patches(budget)}", flush=True)
+        jobs = [(seed, squashed) for seed in range(options.seeds) for squashed in (False, True)]
+        list(pool.map(partial(_pretrain, budget), jobs))
+        print(f"towers: {time.perf_counter() - begun:.0f} s", flush=True)
+        tried = ("the recipe", "AdamW instead of Muon")
+        outcomes = _runs(pool, budget, [(arm, 0, rate) for arm in tried for rate in options.rates])
+        best = {arm: min((one for one in outcomes if one.arm == arm), key=lambda one: one.choice).rate for arm in tried}
+        for arm, rate in best.items():
+            edge = ", at the edge of those tried" if rate in (options.rates[0], options.rates[-1]) else ""
+            print(f"{arm}: the best rate is {rate:g}{edge}", flush=True)
+        rates = {arm: best.get(arm, best["the recipe"]) for arm in ARMS}
+        rest = [(arm, seed, rates[arm]) for arm in ARMS for seed in range(options.seeds) if seed or arm not in best]
+        outcomes += _runs(pool, budget, rest)
+    print(_table([one for one in outcomes if one.rate == rates[one.arm]]))
+    budget_said = f"{options.steps} steps of {options.batch_size} samples each, {options.seeds} seeds"
+    minutes = (time.perf_counter() - begun) / 60
+    print(f"{budget_said}; {minutes:.1f} minutes in all")
+    if options.json is not None:
+        told = {"budget": asdict(budget), "outcomes": [asdict(one) for one in outcomes]}
+        options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--tower-steps", type=int, default=100, help="of vision pretraining before them")
+    parser.add_argument("--batch-size", type=int, default=48)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rates", type=float, nargs="+", default=_RATES)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "kimi-vl-ablations")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    return parser.parse_args()
+
+
+def _alone() -> None:
+    torch.set_num_threads(1)
+    keep_memory()
+
+
+# Data ---------------------------------------------------------------------------------------------------
+
+
+def _draw(budget: Budget, job: tuple[str, bool]) -> None:
+    """A set of samples, as they are or squashed, into a file that all runs read."""
+    name, squashed = job
+    answers, captions = (n * budget.batch_size for n in (budget.steps + budget.tower_steps, budget.tower_steps))
+    first, count = {
+        "train": (0, answers),
+        "captions": (answers, captions),
+        "choice": (0, _HELD),
+        "figures": (_HELD, _HELD),
+    }[name]
+    draw, split = _SETS[name]
+    drawn = [draw(split, squashed, index) for index in range(first, first + count)]
+    torch.save(drawn, _file(budget, name, squashed))
+
+
+def _file(budget: Budget, name: str, squashed: bool) -> Path:
+    return Path(budget.work) / f"{name}{'-squashed' if squashed else ''}.pt"
+
+
+def _kept(budget: Budget, name: str, squashed: bool) -> list[Sample]:
+    kept: list[Sample] = torch.load(_file(budget, name, squashed), weights_only=False)
+    return kept
+
+
+def _answer(split: Split, squashed: bool, index: int) -> Sample:
+    """Of ten samples four are lines, three colours of shapes and three counts."""
+    kind = index % 10
+    if kind < 4:
+        line = line_sample(_DATA_SEED, index, split, longest=_LONGEST)
+        question = questions.worded(Random(index), questions.READ, split)
+        return of_conversation(
+            _seen(Conversation((line.image,), (Turn(question, line.text),)), squashed), written=line.text
+        )
+    draw = scenes.colour_conversation if kind < 7 else scenes.counting_conversation
+    return of_conversation(_seen(draw(_DATA_SEED, index, split), squashed))
+
+
+def _caption(split: Split, squashed: bool, index: int) -> Sample:
+    if index % 2:
+        line = line_sample(_DATA_SEED, index, split, longest=_LONGEST)
+        return of_caption(_squared(line.image) if squashed else line.image, line.text, written=line.text)
+    shown = captioned.caption_sample(_DATA_SEED, index, split)
+    return of_caption(_squared(shown.image) if squashed else shown.image, shown.caption)
+
+
+def _seen(shown: Conversation, squashed: bool) -> Conversation:
+    return replace(shown, pictures=tuple(map(_squared, shown.pictures))) if squashed else shown
+
+
+def _squared(image: Image.Image) -> Image.Image:
+    """The whole picture on a square that costs as many patches, or as nearly as whole blocks of them allow."""
+    side = max(1, round(math.sqrt(plan_grid(*image.size, PICTURES).tokens)))
+    pixels = side * PICTURES.patch_size * PICTURES.merge_kernel_size[0]
+    return image.resize((pixels, pixels), Image.Resampling.BICUBIC)
+
+
+def _patches(budget: Budget) -> str:
+    said = []
+    for squashed in (False, True):
+        pixels = [sample.pixels for sample in _kept(budget, "train", squashed)]
+        said.append(f"{statistics.mean(len(one) for one in pixels if one is not None):.1f}")
+    return f"a picture has {said[0]} patches on average, squashed {said[1]}"
+
+
+_SETS: dict[str, tuple[Callable[[Split, bool, int], Sample], Split]] = {
+    "train": (_answer, "train"),
+    "captions": (_caption, "train"),
+    "choice": (_answer, "heldout"),
+    "figures": (_answer, "heldout"),
+}
+
+
+# Runs ---------------------------------------------------------------------------------------------------
+
+
+def _config(*, dense: bool) -> KimiVLConfig:
+    """nano's, narrower. The first layer, which has no experts in any arm, is as wide as the dense ones of that arm."""
+    nano = KimiVLConfig.from_dict(json.loads(_NANO.read_text(encoding="utf-8")))
+    text = replace(
+        nano.text_config,
+        hidden_size=128,
+        moe_intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        kv_lora_rank=32,
+    )
+    active = (text.num_experts_per_tok + text.n_shared_experts) * text.moe_intermediate_size
+    text = replace(text, intermediate_size=active)
+    if dense:
+        text = replace(text, first_k_dense_replace=text.num_hidden_layers)
+    tower = replace(nano.vision_config, hidden_size=128, intermediate_size=512, num_hidden_layers=4)
+    return replace(nano, text_config=text, vision_config=tower)
+
+
+def _new(seed: int, *, dense: bool) -> KimiVLForConditionalGeneration:
+    model = KimiVLForConditionalGeneration(_config(dense=dense))
+    model.init_weights(seed)
+    torch.manual_seed(seed)
+    return model
+
+
+def _pretrain(budget: Budget, job: tuple[int, bool]) -> None:
+    """The tower of a seed learns from captions, as in the vision stage."""
+    seed, squashed = job
+    pupil = vision.pupil(_new(seed, dense=False), PICTURES, reading=1.0)
+    for name, parameter in pupil.named_parameters():
+        parameter.requires_grad_(name.startswith(vision.STAGE.moves))
+    _train(pupil, _kept(budget, "captions", squashed), budget, budget.tower_steps, _TOWER_RATE, seed)
+    save_file(pupil.model.vision_tower.state_dict(), _tower(budget, seed, squashed))
+
+
+def _tower(budget: Budget, seed: int, squashed: bool) -> Path:
+    return _file(budget, f"tower-{seed}", squashed).with_suffix(".safetensors")
+
+
+def _runs(pool: Executor, budget: Budget, jobs: Sequence[tuple[str, int, float]]) -> list[Outcome]:
+    found = []
+    for one in pool.map(partial(_run, budget), jobs):
+        print(
+            f"{one.arm}, seed {one.seed}, rate {one.rate:g}: loss {one.loss:.3f} ({one.choice:.3f} to choose by), "
+            f"{one.tokens_right:.1%} of tokens, {one.colours_right:.1%} of colours right, "
+            f"{one.character_error_rate:.1%} of characters wrong, {one.seconds:.0f} s",
+            flush=True,
+        )
+        found.append(one)
+    return found
+
+
+def _run(budget: Budget, job: tuple[str, int, float]) -> Outcome:
+    name, seed, rate = job
+    arm = ARMS[name]
+    model = _new(seed, dense=arm.dense)
+    if arm.pretrained:
+        model.vision_tower.load_state_dict(load_file(_tower(budget, seed, arm.squashed)))
+    pupil = learner.Learner(model, PICTURES, reading=0.3)
+    steps = budget.steps + (budget.tower_steps if arm.longer else 0)
+    begun = time.perf_counter()
+    with _changed(arm):
+        _train(pupil, _kept(budget, "train", arm.squashed), budget, steps, rate, seed)
+    seconds = time.perf_counter() - begun
+    model.float().eval()
+    choice, _ = _loss(model, _kept(budget, "choice", arm.squashed))
+    loss, right = _loss(model, _kept(budget, "figures", arm.squashed))
+    colours, characters = _abilities(model, squashed=arm.squashed)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Outcome(name, seed, rate, loss, choice, right, colours, characters, parameters, seconds)
+
+
+@contextmanager
+def _changed(arm: Arm) -> Iterator[None]:
+    """The package as this arm wants it: it has no switch for what nobody should turn off."""
+    with ExitStack() as stack:
+        if not arm.muon:
+            stack.enter_context(patch.object(optim, "is_muon", lambda name, parameter: False))
+        if arm.dense:
+            none: Callable[..., torch.Tensor] = lambda routings, lengths: torch.zeros(())  # noqa: E731
+            stack.enter_context(patch.object(learner, "sequence_balance_loss", none))
+        yield
+
+
+def _train(pupil: Pupil, samples: Sequence[Sample], budget: Budget, steps: int, rate: float, seed: int) -> None:
+    pupil.to(fast_dtype(torch.device("cpu")))
+    for moe in moe_layers(pupil.model):
+        moe.gate.e_score_correction_bias = moe.gate.e_score_correction_bias.float()
+    count = steps * budget.batch_size
+    order = Random(seed).sample(range(count), count)
+    data = Mixture(
+        [Source("kept", 1.0, lambda _, index: samples[order[index]])], seed=seed, batch_size=budget.batch_size
+    )
+    schedule = Schedule(steps, rate, warmup=max(1, steps // 20), decay=0.5, save_every=steps, log_every=steps)
+    with tempfile.TemporaryDirectory() as folder:
+        train(pupil, data, schedule, Path(folder), workers=0)
+
+
+# What they have learnt ----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _loss(model: KimiVLForConditionalGeneration, samples: Sequence[Sample]) -> tuple[float, float]:
+    """The loss of the answers as training weighs them, and the share of their tokens that are the likeliest."""
+    batch = pack(samples)
+    assert batch.pixels is not None
+    features = model.image_features(normalised(batch.pixels, PICTURES), batch.image_grid_hws)
+    states = model.hidden(model.embed(batch.input_ids, features), batch.positions, batch.lengths).states
+    logits, targets = model.language_model.lm_head(states[batch.seen]), batch.targets[batch.seen]
+    loss = token_loss(logits, targets, batch.weights) / batch.totals.weight
+    return float(loss), float((logits.argmax(-1) == targets).float().mean())
+
+
+def _abilities(model: KimiVLForConditionalGeneration, *, squashed: bool) -> tuple[float, float]:
+    """The share of colours and shapes that the decoder says right, and of characters that it reads wrong."""
+    talking, words = KimiVL(model), processor()
+    colours = [scenes.colour_sample(_DATA_SEED, index, "heldout") for index in range(_ASKED)]
+    drawn = [line_sample(_DATA_SEED + 1, index, "heldout", longest=_LONGEST) for index in range(_ASKED)]
+    lines = [WrittenLine(line.image, line.text) for line in drawn]
+
+    def said(shown: Sequence[tuple[Image.Image, str]]) -> Iterator[str]:
+        pictures = ((_squared(image) if squashed else image, question) for image, question in shown)
+        return says(talking, words, (asked([image], question, words) for image, question in pictures), 16)
+
+    told = said([(one.image, one.question) for one in colours])
+    right = sum(answer == one.answer for answer, one in zip(told, colours, strict=True))
+    read = said([(line.image, questions.READ[0]) for line in lines])
+    return right / len(colours), character_error_rate(lines, read)["character_error_rate"]
+
+
+def _table(outcomes: Sequence[Outcome]) -> str:
+    """Medians over the seeds, with the least and the most."""
+    lines = ["| arm | rate | parameters | held-out loss | tokens right | colours right | characters wrong | s |"]
+    lines.append("| --- " * 8 + "|")
+    for arm in ARMS:
+        of_arm = [one for one in outcomes if one.arm == arm]
+        cells = [arm, f"{of_arm[0].rate:g}", f"{of_arm[0].parameters:,}", _spread([one.loss for one in of_arm], ".3f")]
+        for figure in ("tokens_right", "colours_right", "character_error_rate"):
+            cells.append(_spread([getattr(one, figure) for one in of_arm], ".1%"))
+        lines.append(f"| {' | '.join([*cells, _spread([one.seconds for one in of_arm], '.0f')])} |")
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    return f"{statistics.median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
+
+
+if __name__ == "__main__":
+    main()
