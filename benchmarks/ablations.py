@@ -5,7 +5,8 @@
 The model is nano's at a fifth of its size; it learns lines of up to six characters, colours of shapes and counts of
 things, so `recipes.nano.fetch` comes first. All arms see the same samples as often, in an order that the seed
 decides with the new weights, and are asked the same of what is held out. Muon and AdamW get the best of the same few
-rates, by the loss of other held-out samples than those that count. Two processes of one thread each do the runs.
+rates, by the loss of other held-out samples than those that count. Two processes of one thread each do the runs, on a
+GPU where there is one.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from kimi_vl.precision import fast_dtype
 from kimi_vl.train import learner, optim
 from kimi_vl.train.balance import moe_layers
 from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.fused_experts import fuse_experts
 from kimi_vl.train.learned import Pupil
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.losses import token_loss
@@ -55,7 +57,7 @@ from recipes.nano.samples import PICTURES, of_caption, of_conversation, processo
 _NANO = Path(__file__).parents[1] / "recipes" / "nano" / "config.json"
 _DATA_SEED = 20  # of no stage
 _LONGEST = 6  # characters
-_RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+_RATES = (1e-3, 3e-3, 9e-3)
 _TOWER_RATE = 3e-3  # that of the recipe of the stage
 _ASKED = 100  # lines, and colours or shapes
 _HELD = 256  # samples to choose rates by, and as many others for the figures
@@ -137,9 +139,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--tower-steps", type=int, default=100, help="of vision pretraining before them")
-    parser.add_argument("--batch-size", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--tower-steps", type=int, default=60, help="of vision pretraining before them")
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=float, nargs="+", default=_RATES)
     parser.add_argument("--processes", type=int, default=2)
@@ -296,7 +298,7 @@ def _run(budget: Budget, job: tuple[str, int, float]) -> Outcome:
     with _changed(arm):
         _train(pupil, _kept(budget, "train", arm.squashed), budget, steps, rate, seed)
     seconds = time.perf_counter() - begun
-    model.float().eval()
+    model.float().cpu().eval()
     choice, _ = _loss(model, _kept(budget, "choice", arm.squashed))
     loss, right = _loss(model, _kept(budget, "figures", arm.squashed))
     colours, characters = _abilities(model, squashed=arm.squashed)
@@ -317,9 +319,12 @@ def _changed(arm: Arm) -> Iterator[None]:
 
 
 def _train(pupil: Pupil, samples: Sequence[Sample], budget: Budget, steps: int, rate: float, seed: int) -> None:
-    pupil.to(fast_dtype(torch.device("cpu")))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pupil.to(fast_dtype(device)).to(device)
     for moe in moe_layers(pupil.model):
         moe.gate.e_score_correction_bias = moe.gate.e_score_correction_bias.float()
+    if device.type == "cuda":
+        fuse_experts(pupil.model)
     count = steps * budget.batch_size
     order = Random(seed).sample(range(count), count)
     data = Mixture(

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from kimi_vl.chat import PicturePart, TextPart
 from kimi_vl.train.packing import Sample
@@ -256,10 +257,15 @@ def test_conversations_repeat_fit_their_window_and_answers_alone_are_learned(
 
 
 @needs_data
-def test_a_question_is_left_out_where_its_answer_is_too_long_for_the_window() -> None:
-    for index in range(60):
-        shown = long_pages.pages_drawn(6, index, "train", window=512)
-        assert tokens_of(messages_of([shown]), [picture.size for picture in shown.pictures]) <= 512
+@pytest.mark.parametrize(("window", "count"), [(512, 300), (2048, 100), (8192, 30)])
+def test_there_is_always_a_question_and_it_never_leaves_the_window(
+    window: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Look, "picture", lambda look, lines: Image.new("RGB", (look.width, look.height)))
+    for index in range(count):
+        shown = long_pages.pages_drawn(9, index, "train", window=window)
+        assert shown.turns
+        assert tokens_of(messages_of([shown]), [picture.size for picture in shown.pictures]) <= window
 
 
 @needs_data
@@ -341,6 +347,18 @@ def test_chats_come_back_to_what_was_said_and_shown_first() -> None:
             else:
                 seen.add("absent")
     assert seen == {"first", "pictures", "again", "new", "fact", "absent"}
+
+
+@needs_data
+def test_pages_fill_what_they_may_and_no_more() -> None:
+    nothing = [Turn("", "")]
+    for seed in range(200):
+        room = 400 + 9 * seed
+        read = long_pages.document(Random(seed), "train", [], room, numbered=seed % 3 > 0)
+        others = long_pages._tokens(nothing, read.look, 0, read.numbered)
+        # One page more might have had a name of a token more, as all the others then.
+        least = room - read.look.tokens - long_pages.MOST_CALLED - 2 * len(read.pages)
+        assert least < read.tokens(nothing) - others <= room
 
 
 @needs_data

@@ -182,6 +182,12 @@ FAULTS: dict[str, dict[str, Any] | str] = {
     "has 1 <image> marks for 2 pictures": asked("<image>", image=["a.png", "b.png"]),
     "has 1 <image> marks for 0 pictures": asked("<image>"),
     "has 0 <image> marks for 1 pictures": asked(image="a.png"),
+    # (H17)
+    "has video, but only pictures are learnt from: give a video as frames": asked(video="a.mp4"),
+    "has <video>, but only pictures are learnt from": asked("<video>\nWhat is it?"),
+    r"messages\[0\].content\[0\] is of type 'video'": {
+        "messages": [{"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}]
+    },
     "picture 2 of 2: .*none.png: no such file": asked("<image><image>", images=["a.png", "none.png"]),
     "picture 1 of 1: .*data.jsonl: is no picture in a known format": asked("<image>", image="data.jsonl"),
     "https://example.com/a.png' is not fetched: download the picture": asked(
@@ -315,7 +321,7 @@ def lines_of(turns: Turns) -> dict[str, Any]:
 
 
 def test_turns_are_dropped_from_the_end(folder: Path) -> None:
-    """A context of exactly one, two and three exchanges, and one token less each."""
+    """(H4, H5) A context of exactly one, two and three exchanges, and one token less each."""
     turns: Turns = [("user", "One?", 1), ("assistant", "A.", 0), ("user", "Two?", 2), ("assistant", "B.", 0)]
     turns += [("user", "Three?", 0), ("assistant", "C.", 0), ("user", "Thanks.", 1)]
     lengths = [len(only(folder, lines_of(turns[:end])).input_ids) for end in (2, 4, 6, 7)]

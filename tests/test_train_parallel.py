@@ -121,6 +121,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("kind", "layout"), CASES, ids=[place_of(*case) for case in CASES])
 def test_processes_step_as_one(runs: Path, kind: str, layout: Layout) -> None:
+    """(H3, J1) Though not every process has tokens for each expert, or pictures, and none has a whole matrix."""
     make, _ = KINDS[kind]
     together = runs / place_of(kind, layout)
     agree(weights_of(together, make()), weights_of(runs / kind, make()))

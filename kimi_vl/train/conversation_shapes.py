@@ -29,6 +29,9 @@ _SPEAKERS: dict[str, Role] = {
 _SHOWN = 20  # faults
 # A mark stands on a line of its own, which is gone with it: a question asked later has no such line either.
 _MARK = re.compile(r"(?:\r?\n)?<image>(?:\r?\n)?")
+# Beside a conversation, or as marks in it. A model that sees pictures would learn what it cannot see.
+_UNSEEN = ("video", "videos", "audio", "audios")
+_UNSEEN_MARK = re.compile(r"<(video|audio)>")
 _CALLS = ("tool_calls", "function_call")
 
 
@@ -79,6 +82,7 @@ def conversation_of(line: bytes, folder: Path) -> list[Message]:
         raise ValueError(f"has {'both messages and' if shapes else 'neither messages nor'} conversations: give one")
     said = raw[shapes[0]]
     messages = _said_in_messages(said) if shapes == ["messages"] else _said_by_speakers(said)
+    _check_seen(raw, messages)
     if raw.get("system"):
         if messages and messages[0].role == "system":
             raise ValueError(f"has system, and {shapes[0]} begin with another: give one of them")
@@ -91,6 +95,16 @@ def conversation_of(line: bytes, folder: Path) -> list[Message]:
     if not any(map(answers, messages)):
         raise ValueError("has no answer: at least one turn of the assistant must hold text")
     return [replace(message, parts=tuple(_placed(part, folder) for part in message.parts)) for message in messages]
+
+
+def _check_seen(raw: Mapping[str, Any], messages: list[Message]) -> None:
+    """Raises ``ValueError`` for what is no picture."""
+    unseen = next((name for name in _UNSEEN if raw.get(name)), None)
+    asked = (part.text for m in messages if m.role == "user" for part in m.parts if isinstance(part, TextPart))
+    if unseen is None and (mark := next(filter(None, map(_UNSEEN_MARK.search, asked)), None)):
+        unseen = mark[0]
+    if unseen is not None:
+        raise ValueError(f"has {unseen}, but only pictures are learnt from: give a video as frames, one picture each")
 
 
 def answers(message: Message) -> bool:

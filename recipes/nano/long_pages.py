@@ -25,8 +25,9 @@ from recipes.nano.questions import ABSENT, CANNOT_TELL, Asked, ask, phrases
 from recipes.nano.samples import question_of, tokens_of
 
 MOST_COUNTED: Final = 12  # pages without a number
+MOST_CALLED: Final = 20  # tokens of "Page 7 of 9" and of what marks a picture
 MOST_FACTS, MOST_TURNS = 7, 7
-FOR_TURN: Final = 40  # tokens of a question and a short answer, at most
+FOR_TURN: Final = 40  # tokens of a question and a short answer, at most, or of what stands round them all
 
 HOW_MANY: Final = phrases("""How many pages are there? | How many pages does the document have? | Count the pages. |
     How long is the document, in pages?""")
@@ -53,6 +54,11 @@ class Look:
     @property
     def height(self) -> int:
         return STEP * -(-(self.rows * self.pitch + 2 * self.margin) // STEP)
+
+    @property
+    def tokens(self) -> int:
+        """Of the picture of a page."""
+        return self.width // STEP * (self.height // STEP)
 
     @property
     def font(self) -> ImageFont.FreeTypeFont:
@@ -96,7 +102,7 @@ def pages_drawn(seed: int, index: int, split: Split, *, window: int) -> Conversa
     length = random.randint(TRAINED, window)
     facts = facts_for(random, split, random.randint(1, MOST_FACTS))
     wanted = random.randint(1, MOST_TURNS)
-    read = document(random, split, facts, length - wanted * FOR_TURN, numbered=random.random() < 0.5)
+    read = document(random, split, facts, length - (1 + wanted) * FOR_TURN, numbered=random.random() < 0.5)
     asked: dict[str, Turn] = {}
     for number in range(wanted):
         one = _question(random, split, read) if number else _about_fact(random, split, read)
@@ -183,12 +189,12 @@ def document(
         fitting = (look.lines(fact.sentence) for fact in facts)
         if all(lines and whole for lines, whole in fitting):
             break
-    # Numbers have more letters in a longer document: that of all pages is taken from a first guess.
-    count = 2
     nothing = (Turn("", ""),)
-    for _ in range(2):
-        of_page = (_tokens(nothing, look, count, numbered) - _tokens(nothing, look, 0, numbered)) / count
-        count = max(2, int(tokens / of_page))
+    tokens += _tokens(nothing, look, 0, numbered)
+    count = max(2, tokens // look.tokens)
+    # What a page is called may have a token more in a longer document or a shorter one, so it is counted anew.
+    while count > 2 and (over := _tokens(nothing, look, count, numbered) - tokens) > 0:
+        count = max(2, count - max(1, over // (look.tokens + MOST_CALLED)))
     places = random.sample(range(count), min(count, len(facts)))
     if depth is not None:
         first = min(count - 1, int(depth * count))
