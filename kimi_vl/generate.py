@@ -45,8 +45,9 @@ def decode_step(model: KimiVLForConditionalGeneration, token: int, cache: Latent
     """Adds one id to the sequence in ``cache``. Returns the logits [V] of the token after it."""
     ids = torch.tensor([token], device=model.device)
     places = torch.tensor([cache.length], device=model.device)
-    states = model.hidden(model.embed(ids), places, cache).states
-    return model.language_model.lm_head(states[-1])
+    # Not by model.embed: a model may say the placeholder too, and means no picture by it.
+    embeds = model.language_model.model.embed_tokens(ids)
+    return model.language_model.lm_head(model.hidden(embeds, places, cache).states[-1])
 
 
 def generate(

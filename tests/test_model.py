@@ -73,6 +73,23 @@ def test_cached_equals_uncached(grids: list[tuple[int, int]], words: int, said: 
     assert_close(torch.stack(steps), whole[start - 1 :])
 
 
+def test_a_placeholder_that_is_said_is_a_word_like_others() -> None:
+    """A model that has hardly learned says anything, and no picture is missed."""
+    model = random_model(config=SMALL_CONFIG)
+    said = SMALL_CONFIG.media_placeholder_token_id
+    with torch.no_grad():
+        model.language_model.lm_head.weight.zero_()
+        model.language_model.lm_head.weight[said] = model.language_model.model.norm.weight
+    sampler = Sampler([1, 2], (), SamplingParams(max_new_tokens=4))
+    no_grids = torch.empty(0, 2, dtype=torch.int64)
+    prompt_ids = torch.tensor([1, 2])
+    drawn = [
+        token.id for token in generate(model, prompt_ids, pixel_values=None, image_grid_hws=no_grids, sampler=sampler)
+    ]
+    assert len(drawn) == 4
+    assert said in drawn
+
+
 @given(cuts=st.lists(st.integers(1, 40), min_size=1, max_size=6), seed=seeds)
 @settings(max_examples=15)
 @torch.inference_mode()

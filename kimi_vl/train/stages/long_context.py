@@ -1,6 +1,7 @@
 """Long-context activation: the same model learns to look far back, a quarter of its data being long.
 
-    kimi-vl train run recipes/nano/long.toml
+    kimi-vl train run recipes/nano/long_1.toml
+    kimi-vl train run recipes/nano/long_2.toml
 
 The base of the rotary embedding rises from 50,000 to 800,000, so that the slowest pair turns once in all of the new
 context; the window grows twice by four. The report spends 0.3 T tokens on it. Source: Kimi-VL report (arXiv
