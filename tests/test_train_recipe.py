@@ -17,8 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from kimi_vl import KimiVL, KimiVLProcessor, SamplingParams
 from kimi_vl.checkpoint import load_model, read_config
 from kimi_vl.config import nano
+from kimi_vl.train.examining import Question
 from kimi_vl.train.packing import Sample
-from kimi_vl.train.recipe import Recipe, SourceRecipe, read_recipe
+from kimi_vl.train.recipe import ExamRecipe, Recipe, SourceRecipe, read_recipe
 from kimi_vl.train.run import run
 from kimi_vl.train.stages import STAGES
 from tests.training import captioned, logged, with_picture, words
@@ -161,6 +162,35 @@ def test_what_cannot_be_taken_over_is_told(tmp_path: Path, table: str, told: str
     path = written(tmp_path, f"{WHOLE[: WHOLE.index('[[')]}[[sources]]\n{table}\n")
     with pytest.raises(ValueError, match=re.escape(told)):
         read_recipe(path)
+
+
+def test_exams_are_read_and_asked_at_every_save(tmp_path: Path) -> None:
+    head, sources = WHOLE[: WHOLE.index("[[")], WHOLE[WHOLE.index("[[") :]
+    exam = '[[exams]]\nname = "words"\ndraw = "tests.test_train_recipe:asked"\ncount = 3\n'
+    assert read_recipe(written(tmp_path, head + sources + exam)).exams == (
+        ExamRecipe("words", "tests.test_train_recipe:asked", 3),
+    )
+    (tmp_path / "first.toml").write_text(head + sources + exam)
+    again = read_recipe(written(tmp_path, f'{head}{sources}[[exams]]\nrecipe = "first.toml"\n'))
+    assert [exam.name for exam in again.exams] == ["words"]
+    with pytest.raises(ValueError, match="exams must be tables"):
+        read_recipe(written(tmp_path, 'exams = "words"\n' + head + sources))
+    known = {"config": str(small(tmp_path)), "steps": 3, "save_every": 2}
+    run(recipe_of(tmp_path, "joint", "draw", exams=(ExamRecipe("words", f"{__name__}:asked", 3),), **known), workers=0)
+    assert [line["step"] for line in logged(tmp_path / "joint") if "right: words" in line] == [2, 3]
+    for draw, told in (("nothing", "there is no"), ("none_asked", "gives no question for a count of 3")):
+        recipe = recipe_of(tmp_path, "sft", "draw", exams=(ExamRecipe("x", f"{__name__}:{draw}", 3),), **known)
+        with pytest.raises(ValueError, match=f"exam x: .*{told}"):
+            run(recipe, workers=0)
+        assert not (tmp_path / "sft" / "log.jsonl").exists()
+
+
+def asked(count: int) -> list[Question]:
+    return [Question(draw(1, index), str.isalpha) for index in range(count)]
+
+
+def none_asked(count: int) -> list[Question]:
+    return []
 
 
 def small(folder: Path) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
@@ -36,7 +36,8 @@ class Show(Protocol):
     def begin(self, step: int) -> None:
         """The run goes on after ``step`` steps: what was told of later ones will be told again."""
 
-    def ask(self, learner: Pupil, step: int) -> None: ...
+    def ask(self, learner: Pupil, step: int) -> Mapping[str, float]:
+        """Figures for the log."""
 
 
 # A step whose gradient is so many times longer than those before it is a broken sample's or worse, and is left out. The
@@ -108,19 +109,19 @@ def train(
             done = step + 1
             if log is not None:
                 log.count(totals)
-            if done % schedule.log_every == 0 or done == schedule.steps:
+            saves = done % schedule.save_every == 0 or done == schedule.steps
+            asked = show.ask(learner, done) if show is not None and saves else {}
+            if done % schedule.log_every == 0 or done == schedule.steps or asked:
                 figures = {"lr": lr, "grad_norm": norm, **_figures(learned)}
                 if load.any():
                     figures |= {"busiest": float(busiest_share(load)), "idlest": float(idlest_share(load))}
                 if skipped:
                     figures["skipped"] = skipped
                 if log is not None:
-                    log.tell(done, figures)
+                    log.tell(done, {**figures, **asked})
                 skipped = 0
-            if done % schedule.save_every == 0 or done == schedule.steps:
+            if saves:
                 save_state(folder, learner, optimizer, Progress(done, tuple(norms)), data.recipe)
-                if show is not None:
-                    show.ask(learner, done)
 
 
 def _learn(learner: Pupil, batch: Batch, totals: Totals) -> Learned:

@@ -21,6 +21,13 @@
     without = ["text"]                      # but for these
     weight = 0.6
 
+    [[exams]]
+    name = "lines"
+    draw = "recipes.nano.exams:lines"       # (count) -> questions that are asked at every save
+    count = 200
+    [[exams]]
+    recipe = "joint.toml"                   # those of another recipe
+
 Paths are relative to where the run is started, that of another recipe to the file that names it. Knows nothing of what
 a stage does.
 """
@@ -71,6 +78,22 @@ class _Another:
 
 
 @dataclass(frozen=True)
+class _OtherExams:
+    """Exams that stand in another recipe."""
+
+    recipe: str
+
+
+@dataclass(frozen=True)
+class ExamRecipe:
+    """Questions that are asked at every save: ``draw`` is a function of their ``count``."""
+
+    name: str
+    draw: str
+    count: int = 100
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides what a stage's run does.
 
@@ -99,6 +122,7 @@ class Recipe:
     floor: float = 0.0
     save_every: int = 200
     log_every: int = 1
+    exams: tuple[ExamRecipe, ...] = ()
     show: int = 8  # samples whose answers are kept at every save
     recompute: str = "nothing"  # or cheap, or layers; see recompute.py
     context_parallel: int = 1
@@ -143,12 +167,18 @@ def read_recipe(path: Path, wishes: Sequence[str] = ()) -> Recipe:
             raise ValueError(f"{wish!r} sets nothing: write it as key=value")
         raw[key.strip()] = _value(value.strip())
     try:
-        sources = raw.get("sources", [])
-        if not isinstance(sources, list):
-            raise ValueError("sources must be tables, each beginning with [[sources]]")
-        return _table(Recipe, raw | {"sources": tuple(_sources(sources, path.parent))})
+        sources = _tables(raw, "sources")
+        exams = tuple(_exams(_tables(raw, "exams"), path.parent))
+        return _table(Recipe, raw | {"sources": tuple(_sources(sources, path.parent)), "exams": exams})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _tables(raw: Mapping[str, Any], name: str) -> list[Any]:
+    tables = raw.get(name, [])
+    if not isinstance(tables, list):
+        raise ValueError(f"{name} must be tables, each beginning with [[{name}]]")
+    return tables
 
 
 def _sources(tables: Sequence[Any], folder: Path) -> Iterator[SourceRecipe]:
@@ -157,6 +187,14 @@ def _sources(tables: Sequence[Any], folder: Path) -> Iterator[SourceRecipe]:
             yield from _taken_over(_table(_Another, table), folder)
         else:
             yield _table(SourceRecipe, table)
+
+
+def _exams(tables: Sequence[Any], folder: Path) -> Iterator[ExamRecipe]:
+    for table in tables:
+        if isinstance(table, Mapping) and "recipe" in table:
+            yield from read_recipe(folder / _table(_OtherExams, table).recipe).exams
+        else:
+            yield _table(ExamRecipe, table)
 
 
 def _taken_over(another: _Another, folder: Path) -> Iterator[SourceRecipe]:
@@ -199,6 +237,6 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     kinds = [kind for kind in (get_args(hint) or (hint,)) if isinstance(kind, type)]
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if name != "sources" and (not isinstance(value, tuple(kinds)) or isinstance(value, bool)):
+    if name not in ("sources", "exams") and (not isinstance(value, tuple(kinds)) or isinstance(value, bool)):
         raise ValueError(f"{name} must be {kinds[0].__name__}, not {value!r}")
     return value

@@ -52,8 +52,9 @@ def _alarms(stages: Sequence[Stage]) -> str:
 
 
 def _stage(stage: Stage) -> str:
-    curves = {name: stage.curve(name) for name in (*WORDS, *stage.losses)}
+    curves = {name: stage.curve(name) for name in (*WORDS, *stage.losses, *stage.exams)}
     charts = [chart(f"loss: {name}", [curves[name]], logarithmic=None) for name in stage.losses]
+    charts += [chart(name, [curves[name]], logarithmic=False) for name in stage.exams]
     charts.append(chart("learning rate", [curves["lr"]], logarithmic=False))
     charts.append(chart("gradient norm", [curves["grad_norm"]], logarithmic=None))
     charts.append(chart("load of experts, 1 is even", [curves["busiest"], curves["idlest"]], logarithmic=False))
@@ -91,7 +92,7 @@ def in_words(seconds: float) -> str:
 
 def _table(stage: Stage) -> str:
     lines = stage.lines[-_ROWS:]
-    names = [name for name in (*stage.losses, *WORDS) if any(name in line.figures for line in lines)]
+    names = [name for name in (*stage.losses, *stage.exams, *WORDS) if any(name in line.figures for line in lines)]
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("step", *(WORDS.get(n, n) for n in names)))
     rows = ""
     for line in lines:

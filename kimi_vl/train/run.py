@@ -38,7 +38,7 @@ from kimi_vl.train.recipe import Recipe
 from kimi_vl.train.recompute import recompute_layers
 from kimi_vl.train.scale.layout import Layout
 from kimi_vl.train.showing import Showing
-from kimi_vl.train.sources import mixture_of
+from kimi_vl.train.sources import exams_of, mixture_of
 from kimi_vl.train.stages import STAGES
 from kimi_vl.train.state import StoredModel, load_weights, stored_in
 
@@ -140,13 +140,14 @@ def _cut(config: KimiVLConfig, layout: Layout) -> Callable[[Batch], Batch] | Non
 
 
 def _show(recipe: Recipe, data: Mixture, pupil: Pupil, processor: KimiVLProcessor) -> Showing | None:
-    """Samples of a seed of their own. Only a model that lies in one place, and answers, is asked."""
-    if not recipe.show or parallel.world_size() > 1 or not isinstance(pupil, Learner):
+    """Samples of a seed of their own, and exams. Only a model that lies in one place, and answers, is asked."""
+    if parallel.world_size() > 1 or not isinstance(pupil, Learner):
         return None
     sources = [replace(source, weight_end=None) for source in data.sources]
     drawn = Mixture(sources, seed=recipe.seed + 1, batch_size=1)
     samples = [drawn.sample(index) for index in range(recipe.show)]
-    return Showing(Path(recipe.run), samples, processor.tokenizer, pupil.model.config.media_placeholder_token_id)
+    placeholder = pupil.model.config.media_placeholder_token_id
+    return Showing(Path(recipe.run), samples, processor.tokenizer, placeholder, exams_of(recipe))
 
 
 def _export(run: Path, config: KimiVLConfig, processor: KimiVLProcessor) -> None:

@@ -1,9 +1,10 @@
-"""A handful of questions that are asked again and again while a model learns, for whoever watches.
+"""What is asked again and again while a model learns, for whoever watches.
 
-RUN/samples.jsonl        step, question, answer, what was wanted, pictures
-RUN/samples/N-M.png      the pictures, written once
+RUN/samples.jsonl        of a handful: step, question, answer, what was wanted, pictures
+RUN/samples/N-M.png      their pictures, written once
+RUN/log.jsonl            the share of right answers of every exam, as ``right: NAME``
 
-The samples are drawn by themselves: the run's own data does not move on. Knows nothing of how the page looks.
+The questions are drawn by themselves: the run's own data does not move on. Knows nothing of how the page looks.
 """
 
 from __future__ import annotations
@@ -21,19 +22,28 @@ from kimi_vl.generate import generate
 from kimi_vl.patches import normalised
 from kimi_vl.sampling import Sampler, SamplingParams
 from kimi_vl.tokenizer import Tokenizer
+from kimi_vl.train.examining import Exam, share_right
 from kimi_vl.train.learned import Pupil
 from kimi_vl.train.learner import Learner
 from kimi_vl.train.log import up_to
 from kimi_vl.train.packing import Sample
+from kimi_vl.train.watched import RIGHT
 
 _LONGEST = 64  # tokens of an answer
 
 
 class Showing:
-    """Asks ``samples`` of a learner and writes what it says into a run's ``folder``."""
+    """Asks ``samples`` and ``exams`` of a learner, and writes what it says to the first into a run's ``folder``."""
 
-    def __init__(self, folder: Path, samples: Sequence[Sample], tokenizer: Tokenizer, placeholder: int) -> None:
-        self.path, self.tokenizer = folder / "samples.jsonl", tokenizer
+    def __init__(
+        self,
+        folder: Path,
+        samples: Sequence[Sample],
+        tokenizer: Tokenizer,
+        placeholder: int,
+        exams: Sequence[Exam] = (),
+    ) -> None:
+        self.path, self.tokenizer, self.exams = folder / "samples.jsonl", tokenizer, exams
         self.placeholder = placeholder
         # Where a sample has an answer to wait for; of a text all of whose tokens are learned, its second half.
         self.samples = [(sample, _answer(sample)) for sample in samples if sample.answer_mask.any()]
@@ -42,7 +52,7 @@ class Showing:
     def begin(self, step: int) -> None:
         up_to(self.path, step)
 
-    def ask(self, learner: Pupil, step: int) -> None:
+    def ask(self, learner: Pupil, step: int) -> dict[str, float]:
         assert isinstance(learner, Learner)
         told = [
             json.dumps(
@@ -58,6 +68,7 @@ class Showing:
         ]
         with self.path.open("a", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in told))
+        return {f"{RIGHT}{exam.name}": share_right(learner, exam, self.tokenizer) for exam in self.exams}
 
     def _answered(self, learner: Learner, sample: Sample, start: int) -> str:
         """Greedily, over the pictures that are shown before."""

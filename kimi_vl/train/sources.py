@@ -1,17 +1,19 @@
 """A recipe's sources -> the mixture of a run: what each source names is looked up or read, and checked.
 
-In: :class:`Recipe`, its stage, and the processor of the model that learns. Out: :class:`Mixture`.
+In: :class:`Recipe`, its stage, and the processor of the model that learns. Out: :class:`Mixture`; and exams.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from kimi_vl.processor import KimiVLProcessor
 from kimi_vl.train.conversations import Conversations
 from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.examining import Exam, Question
 from kimi_vl.train.packing import Batch, Sample
 from kimi_vl.train.recipe import Recipe, SourceRecipe
 from kimi_vl.train.resolution import Resolution
@@ -58,15 +60,28 @@ def _opened(source: SourceRecipe, processor: KimiVLProcessor, context: int) -> S
         contents = f"SHA-256 {conversations.report.digest} at a context of {context}"
         return Source(source.name, source.weight, conversations.draw, source.weight_end, contents)
     assert source.draw is not None
-    return Source(source.name, source.weight, _function(source.name, source.draw), source.weight_end)
+    draw: Callable[[int, int], Sample] = _function(f"source {source.name}", source.draw)
+    return Source(source.name, source.weight, draw, source.weight_end)
 
 
-def _function(source: str, path: str) -> Callable[[int, int], Sample]:
+def exams_of(recipe: Recipe) -> list[Exam]:
+    """What is asked at every save. Raises ``ValueError`` for functions that there are not, and for no questions."""
+    exams = []
+    for exam in recipe.exams:
+        draw: Callable[[int], Iterable[Question]] = _function(f"exam {exam.name}", exam.draw)
+        questions = list(draw(exam.count))
+        if not questions:
+            raise ValueError(f"exam {exam.name}: {exam.draw} gives no question for a count of {exam.count}")
+        exams.append(Exam(exam.name, questions))
+    return exams
+
+
+def _function(whose: str, path: str) -> Callable[..., Any]:
     module, colon, name = path.partition(":")
     try:
-        draw: Callable[[int, int], Sample] = getattr(importlib.import_module(module), name)
+        draw: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"source {source}: there is no {path}: {error}") from None
+        raise ValueError(f"{whose}: there is no {path}: {error}") from None
     if not colon or not callable(draw):
-        raise ValueError(f"source {source}: draw must be module:function, not {path!r}")
+        raise ValueError(f"{whose}: draw must be module:function, not {path!r}")
     return draw

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from kimi_vl.train.curves import Curve
 
 _LOG = "log.jsonl"
+RIGHT = "right: "  # stands before the name of an exam
+
 # What a line tells of how the step went, not of what was learned. All other figures are losses.
 WORDS = {
     "lr": "learning rate",
@@ -74,7 +76,16 @@ class Stage:
     @property
     def losses(self) -> list[str]:
         """In the order in which they first came."""
-        return [n for n in dict.fromkeys(name for line in self.lines for name in line.figures) if n not in WORDS]
+        return [name for name in self._names if name not in WORDS and not name.startswith(RIGHT)]
+
+    @property
+    def exams(self) -> list[str]:
+        """The shares of right answers, in the order in which they first came."""
+        return [name for name in self._names if name.startswith(RIGHT)]
+
+    @property
+    def _names(self) -> dict[str, None]:
+        return dict.fromkeys(name for line in self.lines for name in line.figures)
 
     def curve(self, name: str) -> Curve:
         points = [(line.step, line.figures[name]) for line in self.lines if name in line.figures]

@@ -29,13 +29,14 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Exam:
-    """Pictures and a question, whether an answer is right, of which kind it is, and what it answers without looking.
+    """Pictures, a question and its answer, what else is right, of which kind it is, and what one says without looking.
 
     ``pages`` are pictures that are told by number, as those of a file.
     """
 
     pictures: tuple[Image.Image, ...]
     question: str
+    wanted: str
     is_right: Callable[[str], bool]
     kind: str
     blind: str
@@ -70,14 +71,16 @@ def pointing(count: int, *, size: tuple[int, int] = (640, 400)) -> Iterator[Exam
 
     for target in sources.heldout_targets(size, count):
         centre = sources.point(0.5, 0.5)
-        yield Exam((target.image,), target.question, partial(inside, target.box), target.kind, centre)
+        x0, y0, x1, y1 = target.box
+        middle = sources.point((x0 + x1) / 2, (y0 + y1) / 2)
+        yield Exam((target.image,), target.question, middle, partial(inside, target.box), target.kind, centre)
 
 
 def chart_questions(count: int) -> Iterator[Exam]:
     """Charts of held-out tables, numbers within 5 %."""
     for one in charts.heldout_charts(count):
         right = partial(_relaxed, one.answer)
-        yield Exam((one.image,), one.question, right, one.kind, "yes")
+        yield Exam((one.image,), one.question, one.answer, right, one.kind, "yes")
 
 
 def _relaxed(wanted: str, answer: str) -> bool:
@@ -149,7 +152,7 @@ def _first_turns(draw: Callable[[int, int, Split], Conversation], count: int, ki
     for index in range(count):
         shown = draw(SEED, index, "heldout")
         turn = shown.turns[0]
-        yield Exam(shown.pictures, turn.question, partial(_same, turn.answer), kind, blind)
+        yield Exam(shown.pictures, turn.question, turn.answer, partial(_same, turn.answer), kind, blind)
 
 
 def _document(index: int, window: int) -> tuple[str, long_pages.Document, Turn]:
@@ -185,7 +188,8 @@ def _depth(random: Random, index: int) -> float:
 
 def _long(shown: Conversation, kind: str, blind: str) -> Exam:
     (turn,) = shown.turns
-    return Exam(shown.pictures, turn.question, partial(_same, turn.answer), kind, blind, shown.pages)
+    right = partial(_same, turn.answer)
+    return Exam(shown.pictures, turn.question, turn.answer, right, kind, blind, shown.pages)
 
 
 def _same(wanted: str, answer: str) -> bool:

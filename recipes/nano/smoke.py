@@ -1,14 +1,15 @@
-"""The stages' recipes -> the same in another folder, less the sources whose data the small set could not make here.
+"""The stages' recipes -> the same in another folder, with short exams, less what the small set could not make here.
 
     python -m recipes.nano.smoke FOLDER
 
-Screens need a browser. Where the small set was made without one, every recipe loses the sources that show screens, and
-each is named (one that takes over another's loses them with it); the full set has screens or is an error.
+Screens need a browser. Where the small set was made without one, every recipe loses the sources and exams that show
+screens, and each is named (one that takes over another's loses them with it); the full set has screens or is an error.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import tomllib
 from pathlib import Path
 
@@ -17,21 +18,27 @@ from recipes.nano.sets import FULL, here
 from recipes.nano.sources import SHOWING_SCREENS
 
 RECIPES = Path(__file__).parent
-_SOURCE = "[[sources]]\n"
+_TABLES = re.compile(r"^(?=\[\[)", re.MULTILINE)
+_FEW = 2  # questions of an exam
 
 
 def without_screens(recipe: str) -> tuple[str, list[str]]:
-    """A recipe's text less the sources that show screens, and their names.
+    """A recipe's text less the sources and exams that show screens, and their names.
 
-    Raises: ``ValueError`` where none is left.
+    Raises: ``ValueError`` where no source is left.
     """
-    head, *sources = recipe.split(_SOURCE)
-    tables = {text: tomllib.loads(text) for text in sources}
-    gone = [text for text, table in tables.items() if table.get("draw", "").split(":")[-1] in SHOWING_SCREENS]
-    if len(gone) == len(sources):
+    head, *texts = _TABLES.split(recipe)
+    kept, gone, sources = [head], [], 0
+    for text in texts:
+        ((kind, (table,)),) = tomllib.loads(text).items()
+        if table.get("draw", "").split(":")[-1] in SHOWING_SCREENS:
+            gone.append(table["name"])
+            continue
+        kept.append(text)
+        sources += kind == "sources"
+    if not sources:
         raise ValueError("every source of it shows screens, and there are none: install chromium")
-    kept = [text for text in sources if text not in gone]
-    return _SOURCE.join([head, *kept]), [tables[text]["name"] for text in gone]
+    return "".join(kept), gone
 
 
 def write(folder: Path, *, screens: bool) -> dict[str, list[str]]:
@@ -41,7 +48,7 @@ def write(folder: Path, *, screens: bool) -> dict[str, list[str]]:
     for path in sorted(RECIPES.glob("*.toml")):
         text = path.read_text(encoding="utf-8")
         text, went[path.name] = (text, []) if screens else without_screens(text)
-        (folder / path.name).write_text(text, encoding="utf-8")
+        (folder / path.name).write_text(re.sub(r"(?m)^count = \d+$", f"count = {_FEW}", text), encoding="utf-8")
     return went
 
 

@@ -58,5 +58,5 @@ long_book_8k = whole_text(long_text.prose, _8K)
 
 # A small set that was made without a browser has none of what these show (smoke.py).
 SHOWING_SCREENS = frozenset(
-    ("captioned_screen", "pointing", "element", "screen_line", "screen", "screen_question"),
+    ("captioned_screen", "pointing", "element", "screen_line", "screen", "screen_question", "screen_lines"),
 )
