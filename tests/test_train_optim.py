@@ -68,6 +68,13 @@ def test_the_rest_is_adamw() -> None:
         assert torch.allclose(layer.weight, twin, atol=1e-6)
 
 
+def test_the_length_of_bfloat16_gradients_is_told_exactly() -> None:
+    layer = nn.LayerNorm(3, dtype=torch.bfloat16)
+    layer.weight.grad = torch.tensor([1.0, 1.0, 1.0], dtype=torch.bfloat16)
+    layer.bias.grad = torch.zeros(3, dtype=torch.bfloat16)
+    assert MuonAdamW(layer).step(0.1) == pytest.approx(math.sqrt(3), rel=1e-6)
+
+
 def test_gradients_are_clipped_together() -> None:
     layer = nn.LayerNorm(3)
     optimizer = MuonAdamW(layer)

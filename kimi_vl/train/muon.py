@@ -40,8 +40,9 @@ def updates_of(directions: Sequence[Tensor], rows: Sequence[Rows]) -> list[Tenso
             alike.setdefault(given.flatten(0, 1).shape, []).append((given.flatten(0, 1), wanted))
     for shape, pairs in alike.items():
         orthogonal = newton_schulz(torch.stack([given for given, _ in pairs])) * (0.2 * math.sqrt(max(shape)))
-        for (_, wanted), made in zip(pairs, orthogonal.unbind(), strict=True):
-            wanted.copy_(made.view_as(wanted))
+        places = [place for _, place in pairs]
+        made = [one.view_as(place) for one, place in zip(orthogonal.unbind(), places, strict=True)]
+        torch._foreach_copy_(places, made)
     return updates
 
 

@@ -160,7 +160,8 @@ def lengths_of(grads: Mapping[str, Tensor]) -> tuple[dict[str, float], float]:
     """How long each gradient is, and all of them together. Every process gives the rows that it has."""
     if not grads:
         return {}, 0.0
-    squares = torch.stack(torch._foreach_norm([part(grad) for grad in grads.values()])).double().square()
+    lengths_here = torch._foreach_norm([part(grad) for grad in grads.values()], 2, dtype=torch.float32)
+    squares = torch.stack(list(lengths_here)).double().square()
     together = total(squares.sum())
     of_mesh: dict[Any, list[int]] = {}
     for i, grad in enumerate(grads.values()):
