@@ -29,7 +29,7 @@ from kimi_vl.model.segments import segment_attention
 from kimi_vl.patches import ImageProcessorConfig, normalised
 from kimi_vl.train import parallel
 from kimi_vl.train.learned import Learned, Pupil
-from kimi_vl.train.losses import siglip_loss, token_loss
+from kimi_vl.train.losses import head_loss, siglip_loss
 from kimi_vl.train.packing import Batch, Totals, places_within
 from kimi_vl.train.reading import ReadingHead
 
@@ -133,8 +133,8 @@ class ImageTextLearner(Pupil):
         text_at, seen_at = (at.nonzero().squeeze(1).to(seen.device) for at in (is_text, ~is_text))
         row = seen.new_empty(len(positions), seen.shape[1]).index_copy(0, seen_at, seen).index_copy(0, text_at, words)
         states = self.text_decoder(row, positions.to(seen.device), both, causal=True)
-        logits = self.head(states.index_select(0, text_at.index_select(0, batch.seen)))
-        return token_loss(logits, batch.targets.index_select(0, batch.seen), batch.weights)
+        before = states.index_select(0, text_at.index_select(0, batch.seen))
+        return head_loss(self.head, before, batch.targets.index_select(0, batch.seen), batch.weights)
 
 
 def _digest(ids: Sequence[int]) -> int:

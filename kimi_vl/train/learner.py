@@ -16,7 +16,7 @@ from kimi_vl.model.moe import Routing
 from kimi_vl.patches import ImageProcessorConfig, normalised
 from kimi_vl.train.balance import sequence_balance_loss
 from kimi_vl.train.learned import Learned, Pupil
-from kimi_vl.train.losses import token_loss
+from kimi_vl.train.losses import head_loss
 from kimi_vl.train.packing import Batch, Totals
 from kimi_vl.train.reading import ReadingHead
 
@@ -62,5 +62,5 @@ class Learner(Pupil):
 
     def text_loss(self, batch: Batch, states: Tensor) -> Tensor:
         """Weighted cross entropy of the targets that are seen. Only their rows go through the head."""
-        logits = self.model.language_model.lm_head(states.index_select(0, batch.seen))
-        return token_loss(logits, batch.targets.index_select(0, batch.seen), batch.weights)
+        head, seen = self.model.language_model.lm_head, batch.seen
+        return head_loss(head, states.index_select(0, seen), batch.targets.index_select(0, seen), batch.weights)

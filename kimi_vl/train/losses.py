@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+# Logits at a time. One number of them takes 12 bytes at the worst: itself in float32, its logarithm and its gradient.
+MOST_LOGITS = 2**29
+# With more, so many are made at a time, and once more in the backward pass.
+LOGITS_OF_A_PIECE = 2**28
 
 
 def token_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of the cross entropies of ``logits`` [n, V] against ``targets`` [n], weights [n] float32."""
     return (weights * F.cross_entropy(logits.float(), targets, reduction="none")).sum()
+
+
+def head_loss(head: nn.Linear, states: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """:func:`token_loss` of what ``head`` makes of ``states`` [n, D], in bounded memory however many there are."""
+    if len(states) * head.out_features <= MOST_LOGITS:
+        return token_loss(head(states), targets, weights)
+    rows = max(1, LOGITS_OF_A_PIECE // head.out_features)
+    pieces = zip(states.split(rows), targets.split(rows), weights.split(rows), strict=True)
+    return torch.stack([_recomputed(head, *piece) for piece in pieces]).sum()
+
+
+def _recomputed(head: nn.Linear, states: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    def loss(states: Tensor) -> Tensor:
+        return token_loss(head(states), targets, weights)
+
+    made: Tensor = checkpoint(loss, states, use_reentrant=False, preserve_rng_state=False)
+    return made
 
 
 def siglip_loss(pictures: Tensor, texts: Tensor, same: Tensor, log_scale: Tensor, bias: Tensor) -> Tensor:
