@@ -1,7 +1,7 @@
 """Muon where every process has some rows of a matrix: all send theirs to one owner, who makes it orthogonal.
 
-    rows of every matrix ─ all to all ─→ whole matrices, each with one process
-    rows of every update ←─ all to all ─ whole updates
+    rows of some matrices ─ all to all ─→ whole matrices, each with one process
+    rows of their updates ←─ all to all ─ whole updates      and so on, until all are done
 
 In: directions as they lie here. Out: updates as they lie here, the same that one process would find. The matrices are
 shared out so that all processes have about as much to multiply. Source: Muon is Scalable for LLM Training (arXiv
@@ -10,7 +10,7 @@ shared out so that all processes have about as much to multiply. Source: Muon is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from torch.distributed.tensor import DTensor
 from kimi_vl.precision import fast_dtype
 from kimi_vl.train.muon import Rows, updates_of
 from kimi_vl.train.parallel import exchanged, rows_of
+
+# Numbers that a process has of the matrices that go together: it needs 20 bytes for each while they do.
+AT_A_TIME = 2**27
 
 
 class Owners:
@@ -33,7 +36,7 @@ class Owners:
         of_mesh: dict[DeviceMesh, list[int]] = {}
         for i, master in enumerate(masters):
             of_mesh.setdefault(self.sharded[id(master)].device_mesh, []).append(i)
-        for mesh, places in of_mesh.items():
+        for mesh, places in _in_portions(of_mesh, [self.sharded[id(master)] for master in masters]):
             shapes = [self.sharded[id(masters[i])].shape for i in places]
             made = _exchanged(mesh, shapes, [directions[i] for i in places], [rows[i] for i in places])
             for i, update in zip(places, made, strict=True):
@@ -41,10 +44,27 @@ class Owners:
         return updates
 
 
+def _in_portions(
+    of_mesh: Mapping[DeviceMesh, Sequence[int]], sharded: Sequence[Tensor]
+) -> Iterator[tuple[DeviceMesh, list[int]]]:
+    """The same matrices together in every process, whatever it has of them."""
+    for mesh, places in of_mesh.items():
+        some: list[int] = []
+        size = 0
+        for i in places:
+            numbers = sharded[i].numel()
+            if some and size + numbers > AT_A_TIME * mesh.size():
+                yield mesh, some
+                some, size = [], 0
+            some.append(i)
+            size += numbers
+        yield mesh, some
+
+
 def _exchanged(
     mesh: DeviceMesh, shapes: Sequence[torch.Size], directions: Sequence[Tensor], rows: Sequence[Rows]
 ) -> list[Tensor]:
-    """The updates of matrices that are all cut over one mesh."""
+    """The updates of some matrices that are all cut over one mesh."""
     processes, here = mesh.size(), mesh.get_local_rank()
     owner_of = owners(shapes, processes)
     owned = [[i for i, owner in enumerate(owner_of) if owner == process] for process in range(processes)]
