@@ -1,17 +1,25 @@
-"""Activations that are computed again: the same step, less memory, and every expert's load counted once."""
+"""What is computed again: the same step, less memory, and every expert's load counted once."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from pathlib import Path
+from weakref import ReferenceType, ref
 
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import CheckpointPolicy
 
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
+from kimi_vl.train import losses, recompute
 from kimi_vl.train.balance import loads_of
+from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.learned import Learned
 from kimi_vl.train.learner import Learner
+from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.recompute import recompute_layers
 from tests.conftest import SMALL_CONFIG, random_model
 from tests.training import learn, pupil_of, with_picture, words
@@ -80,3 +88,61 @@ def logits(model: KimiVLForConditionalGeneration, ids: Tensor) -> Tensor:
 def test_what_there_is_to_recompute_is_told() -> None:
     with pytest.raises(ValueError, match="recompute is one of nothing, cheap, layers, not 'all'"):
         recompute_layers(random_model(), "all")
+
+
+def test_attention_on_a_gpu_is_a_product_that_is_kept() -> None:
+    import torch.nn.attention.varlen  # torch has its operator from now on
+
+    assert recompute._policy(None, torch.ops.torch_attn._varlen_attn.default) is CheckpointPolicy.MUST_SAVE
+    assert recompute._policy(None, torch.ops.aten.mul.Tensor) is CheckpointPolicy.PREFER_RECOMPUTE
+
+
+@pytest.mark.parametrize("rows_at_a_time", [1, 20, 63])
+def test_logits_come_in_pieces_where_there_are_many(monkeypatch: pytest.MonkeyPatch, rows_at_a_time: int) -> None:
+    """Loss and gradients are the same, and logits are not kept."""
+
+    def head_of(loss_of: Callable[..., Tensor]) -> tuple[Tensor, Tensor, Tensor, int]:
+        generator = torch.Generator().manual_seed(0)
+        head = torch.nn.Linear(16, 500, bias=False)
+        torch.nn.init.normal_(head.weight, generator=generator)
+        states = torch.randn(64, 16, generator=generator, requires_grad=True)
+        targets, weights = torch.randint(0, 500, (64,), generator=generator), torch.rand(64, generator=generator)
+        largest = 0
+
+        def keep(tensor: Tensor) -> Tensor:
+            nonlocal largest
+            largest = max(largest, tensor.numel() if not isinstance(tensor, torch.nn.Parameter) else 0)
+            return tensor
+
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = loss_of(head, states, targets, weights)
+        loss.backward()
+        assert states.grad is not None and head.weight.grad is not None
+        return loss.detach(), states.grad, head.weight.grad, largest
+
+    *whole, kept = head_of(losses.head_loss)
+    assert kept == 64 * 500
+    monkeypatch.setattr(losses, "MOST_LOGITS", 64 * 500 - 1)
+    monkeypatch.setattr(losses, "LOGITS_OF_A_PIECE", rows_at_a_time * 500)
+    *in_pieces, kept = head_of(losses.head_loss)
+    for ours, theirs in zip(in_pieces, whole, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert kept <= 64 * 16
+
+
+def test_of_a_batch_nothing_stays_but_its_figures(tmp_path: Path) -> None:
+    """Pieces that are learned from one after the other take no more memory than one."""
+    before: list[ReferenceType[Tensor]] = []
+
+    def forget(pupil: torch.nn.Module, given: object) -> None:
+        assert not any(scores() is not None for scores in before)
+
+    def remember(pupil: torch.nn.Module, given: object, learned: Learned) -> None:
+        before.extend(ref(routing.scores) for routing in learned.routings)
+
+    pupil = learner("nothing")
+    pupil.register_forward_pre_hook(forget)
+    pupil.register_forward_hook(remember)
+    data = Mixture([Source("words", 1.0, lambda seed, index: words(6, index, 2))], seed=0, batch_size=4, pieces=2)
+    train(pupil, data, Schedule(2, peak=1e-3), tmp_path, workers=0)
+    assert len(before) == 2 * 2 * 2

@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Protocol
@@ -104,7 +104,7 @@ def train(
             skipped += not norm <= most
             if math.isfinite(norm):
                 norms.append(norm)
-            load = parallel.total(_loads(learner, learned))
+            load = parallel.total(torch.stack([loads for _, loads in learned]).sum(0))
             update_correction_bias(learner.model, load, schedule.balance_rate)
             done = step + 1
             if log is not None:
@@ -112,7 +112,7 @@ def train(
             saves = done % schedule.save_every == 0 or done == schedule.steps
             asked = show.ask(learner, done) if show is not None and saves else {}
             if done % schedule.log_every == 0 or done == schedule.steps or asked:
-                figures = {"lr": lr, "grad_norm": norm, **_figures(learned)}
+                figures = {"lr": lr, "grad_norm": norm, **_figures([own for own, _ in learned])}
                 if load.any():
                     figures |= {"busiest": float(busiest_share(load)), "idlest": float(idlest_share(load))}
                 if skipped:
@@ -124,12 +124,12 @@ def train(
                 save_state(folder, learner, optimizer, Progress(done, tuple(norms)), data.recipe)
 
 
-def _learn(learner: Pupil, batch: Batch, totals: Totals) -> Learned:
-    """Adds the batch's gradients. What it keeps of the graph is gone with it."""
+def _learn(learner: Pupil, batch: Batch, totals: Totals) -> tuple[Mapping[str, Tensor], Tensor]:
+    """Adds the batch's gradients. Returns its figures and the experts' loads [layers, E]; the rest is gone."""
     learned: Learned = learner(batch.to(learner.model.device), totals)
     if learned.loss.requires_grad:
         learned.loss.backward()
-    return replace(learned, loss=learned.loss.detach())
+    return learned.figures, _loads(learner, learned)
 
 
 def _over_all(mine: Totals) -> Totals:
@@ -137,20 +137,18 @@ def _over_all(mine: Totals) -> Totals:
     return Totals(int(samples), weight, *map(int, counts))
 
 
-def _loads(learner: Pupil, learned: Sequence[Learned]) -> Tensor:
+def _loads(learner: Pupil, learned: Learned) -> Tensor:
     """[layers, E], nothing where the decoder took no part."""
+    if learned.routings:
+        return loads_of(learned.routings)
     layers, experts = len(moe_layers(learner.model)), learner.model.config.text_config.n_routed_experts
-    loads = torch.zeros(layers, experts, dtype=torch.int64, device=learner.model.device)
-    for one in learned:
-        if one.routings:
-            loads += loads_of(one.routings)
-    return loads
+    return torch.zeros(layers, experts, dtype=torch.int64, device=learner.model.device)
 
 
-def _figures(learned: Sequence[Learned]) -> dict[str, float]:
+def _figures(learned: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
     """Summed over a step's batches and all processes, which may not have the same ones."""
     sums: dict[str, float] = {}
-    for one in learned:
-        for name, value in one.figures.items():
+    for figures in learned:
+        for name, value in figures.items():
             sums[name] = sums.get(name, 0.0) + float(value)
     return parallel.total_by_name(sums)

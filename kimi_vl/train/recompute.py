@@ -31,6 +31,8 @@ _DEAR = {
     _aten._scaled_dot_product_flash_attention_for_cpu.default,
     _aten._scaled_dot_product_efficient_attention.default,
 }
+# By its name, since torch knows it only where it has been imported.
+_VARLEN = "torch_attn::_varlen_attn"
 
 
 def recompute_layers(model: nn.Module, what: str) -> None:
@@ -53,4 +55,5 @@ def _keeping_products() -> Any:
 
 
 def _policy(context: Any, op: Any, *_: Any, **__: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if op in _DEAR else CheckpointPolicy.PREFER_RECOMPUTE
+    is_dear = op in _DEAR or op.name() == _VARLEN
+    return CheckpointPolicy.MUST_SAVE if is_dear else CheckpointPolicy.PREFER_RECOMPUTE
