@@ -16,6 +16,7 @@ from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.learned import Pupil
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.packing import Sample
+from kimi_vl.train.recompute import recompute_layers
 from kimi_vl.train.scale import owners
 from kimi_vl.train.scale.layout import Layout
 from kimi_vl.train.state import load_weights, stored_in
@@ -55,11 +56,14 @@ KINDS: dict[str, tuple[Callable[[], Pupil], Callable[[int, int], Sample]]] = {
 }
 
 
-def run(kind: str, folder: Path, steps: int, pieces: int = 1, layout: Layout = ALONE) -> dict[str, torch.Tensor]:
+def run(
+    kind: str, folder: Path, steps: int, pieces: int = 1, layout: Layout = ALONE, what: str = "nothing"
+) -> dict[str, torch.Tensor]:
     """Alone, or as one of those that the layout has. Returns all weights that the state then has."""
     make, draw = KINDS[kind]
     torch.manual_seed(0)  # the heads draw their weights from it
     pupil = make()
+    recompute_layers(pupil, what)
     cut = laid_out(pupil, layout)
     share = layout.share_of_samples(parallel.rank())
     data = Mixture([Source(kind, 1.0, draw)], seed=3, batch_size=8, pieces=pieces, share=share, cut=cut)
@@ -92,14 +96,16 @@ def agree(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> Non
 
 
 CASES = [
-    *[(kind, Layout(processes)) for processes in (2, 4) for kind in KINDS],
-    *[("answers", Layout(*sizes)) for sizes in ((2, 1, 2), (4, 1, 2), (4, 1, 4))],
-    *[("answers", Layout(*sizes)) for sizes in ((2, 2, 1), (4, 2, 1), (4, 4, 1), (4, 2, 2))],
+    *[(kind, Layout(processes), "nothing") for processes in (2, 4) for kind in KINDS],
+    *[("answers", Layout(*sizes), "nothing") for sizes in ((2, 1, 2), (4, 1, 2), (4, 1, 4))],
+    *[("answers", Layout(*sizes), "nothing") for sizes in ((2, 2, 1), (4, 2, 1), (4, 4, 1), (4, 2, 2))],
+    *[("answers", Layout(*sizes), "cheap") for sizes in ((2, 1, 2), (4, 2, 2))],
+    ("answers", Layout(4, 2, 2), "layers"),
 ]
 
 
-def place_of(kind: str, layout: Layout) -> str:
-    return f"{kind}-{layout.processes}-{layout.context_parallel}-{layout.expert_parallel}"
+def place_of(kind: str, layout: Layout, what: str) -> str:
+    return f"{kind}-{layout.processes}-{layout.context_parallel}-{layout.expert_parallel}-{what}"
 
 
 def one_of(rank: int, processes: int, port: int, folder: Path) -> None:
@@ -108,9 +114,9 @@ def one_of(rank: int, processes: int, port: int, folder: Path) -> None:
         # So few that matrices go to their owners in many portions, and states through the head in many pieces.
         owners.AT_A_TIME = 300
         losses.MOST_LOGITS = losses.LOGITS_OF_A_PIECE = 2 * TINY.text_config.vocab_size
-    for kind, layout in CASES:
+    for kind, layout, what in CASES:
         if layout.processes == processes:
-            run(kind, folder / place_of(kind, layout), 3, layout=layout)
+            run(kind, folder / place_of(kind, layout, what), 3, layout=layout, what=what)
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +130,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("kind", "layout"), CASES, ids=[place_of(*case) for case in CASES])
-def test_processes_step_as_one(runs: Path, kind: str, layout: Layout) -> None:
+@pytest.mark.parametrize(("kind", "layout", "what"), CASES, ids=[place_of(*case) for case in CASES])
+def test_processes_step_as_one(runs: Path, kind: str, layout: Layout, what: str) -> None:
     """(H3, J1) Though not every process has tokens for each expert, or pictures, and none has a whole matrix."""
     make, _ = KINDS[kind]
-    together = runs / place_of(kind, layout)
+    together = runs / place_of(kind, layout, what)
     agree(weights_of(together, make()), weights_of(runs / kind, make()))
     # The first logs, for all.
     for ours, theirs in zip(logged(together), logged(runs / kind), strict=True):

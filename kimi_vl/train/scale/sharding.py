@@ -11,12 +11,14 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.utils._python_dispatch import _disable_current_modes
 
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.model.decoder import DecoderLayer
@@ -46,6 +48,7 @@ def lay_out(pupil: Pupil, layout: Layout, device: torch.device, dtype: torch.dty
         for moe in moe_layers(model):
             spread_experts(moe, meshes["other"].get_group())
             shard(moe.experts, mesh=meshes["same"])
+            _unseen_hooks(moe.experts)
     if layout.context_parallel > 1:
         if not isinstance(pupil, Learner):
             raise ValueError("context_parallel: the vision stage has no rows to share out; set it to 1")
@@ -64,6 +67,22 @@ def lay_out(pupil: Pupil, layout: Layout, device: torch.device, dtype: torch.dty
             module.set_force_sum_reduction_for_comms(True)
             # Nobody here may have chosen an expert that somebody else did (H3).
             module.set_reduce_scatter_unused_params(True, recurse=False)
+
+
+def _unseen_hooks(module: nn.Module) -> None:
+    """Has what FSDP does before and after ``module`` go unseen by a layer that keeps some products.
+
+    That counts operations within the layer, which must be the same when it is computed again. The experts' weights
+    may be there by then.
+    """
+    for hooks in (module._forward_pre_hooks, module._forward_hooks):
+        for key, hook in hooks.items():
+            hooks[key] = partial(_unseen, hook)
+
+
+def _unseen(hook: Callable[..., Any], *given: Any) -> Any:
+    with _disable_current_modes():
+        return hook(*given)
 
 
 def _context_group(layout: Layout) -> dist.ProcessGroup:
