@@ -1,0 +1,1 @@
+"""What training takes on machines that are not here: memory, time and traffic by arithmetic, without torch."""
