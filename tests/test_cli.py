@@ -152,6 +152,18 @@ BAD = {
     "plan nano --context 131073": "131,073 tokens is more than the 131,072",
     "plan nano --pictures 16 --context 16384": "16 pictures of 1,024 tokens fill a context of 16,384",
     "plan nano --size 9999999x1": "under 512 patches",
+    "plan nano --devices 8": "--devices says nothing without --train",
+    "plan nano --train --batch 2": "--batch says nothing with --train",
+    "plan nano --train --devices 0": "'--devices'",
+    "plan nano --train --device abacus": "'--device'",
+    "plan nano --train --context 131073": "131,073 tokens is more than the 131,072",
+    "plan nano --train --tokens 100": "a step of 100 tokens has no room for a sample of 8,192",
+    "plan nano --train --tokens 8192 --devices 64": "too short for 64 devices",
+    "plan nano --train --picture-share 1": "at least 0 and below 1, not 1",
+    "plan nano --train --picture-share nan": "at least 0 and below 1, not nan",
+    "plan nano --train --picture-share 0.5 --context 512": "a picture of 1,024 tokens is longer than a sample of 512",
+    "plan nano --train --reached 0": "must be above 0, 1 at most, not 0",
+    "plan nano --train --stage-tokens nan": "must be a number above 0, not nan",
     "init new": "--preset (a3b or nano) or --config",
     "init new --preset huge": "'a3b', 'nano'",
     "init new --preset nano --config a3b/config.json": "either",
@@ -200,7 +212,7 @@ def test_help_info_and_early_mistakes_do_not_import_torch(folder: Path) -> None:
     code = """
 import sys
 from kimi_vl.cli import main
-early = ("info a3b", "plan a3b --size 9x9", "ask none.png what")
+early = ("info a3b", "plan a3b --size 9x9", "plan a3b --train", "ask none.png what")
 for line in ("--help", "--version", "ask --help", "chat --help", "init --help", *early):
     try:
         main(line.split())

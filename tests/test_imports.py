@@ -124,6 +124,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "kimi_vl.precision",
         "kimi_vl.train.",
     ),
+    "kimi_vl.train.plan.": ("kimi_vl.config", "kimi_vl.train.plan.", "kimi_vl.train.scale.layout"),
 }
 
 

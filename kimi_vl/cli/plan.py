@@ -1,6 +1,7 @@
 """``kimi-vl plan``: what a model would need on this machine, and what to ask for if that is too much.
 
-From ``config.json`` and ``preprocessor_config.json`` alone; of a 4-bit folder also the sizes of its files.
+From ``config.json`` and ``preprocessor_config.json`` alone; of a 4-bit folder also the sizes of its files. With
+``--train`` what a cluster would need to train it: :mod:`kimi_vl.cli.plan_train`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kimi_vl.cli import options
+from kimi_vl.cli import options, plan_train
 from kimi_vl.cli.info import parse_size, picture_settings, read_json
 from kimi_vl.cli.progress import calm_downloads
 from kimi_vl.config import KimiVLConfig
@@ -23,6 +24,9 @@ from kimi_vl.engine.plan import Demand, Plan, Weights, exact_weights, int4_weigh
 from kimi_vl.footprint import in_bytes
 from kimi_vl.hub import resolve
 from kimi_vl.machine import Machine, this_machine
+from kimi_vl.patches import plan_grid
+from kimi_vl.train.plan.choice import Wanted
+from kimi_vl.train.plan.planned import REACHED
 
 _PICTURE_SETTINGS = "preprocessor_config.json"
 _ROWS = {
@@ -49,10 +53,18 @@ class Way:
 
 
 def plan_memory(
+    given: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="An alias, a folder or a hub id.", show_default=False)],
     context: Annotated[
-        int, typer.Option("--context", metavar="N", min=1, help="Tokens of one request, pictures and answer included.")
-    ] = 16384,
+        int | None,
+        typer.Option(
+            "--context",
+            metavar="N",
+            min=1,
+            help="Tokens of one request, pictures and answer included: 16384; of one sample with --train: 8192.",
+            show_default=False,
+        ),
+    ] = None,
     pictures: Annotated[
         int | None,
         typer.Option("--pictures", metavar="N", min=0, help="Pictures of one request.", show_default=False),
@@ -64,23 +76,44 @@ def plan_memory(
         ),
     ] = None,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Requests at once.")] = 1,
+    train: Annotated[bool, typer.Option("--train", help="Plan training on a cluster.")] = False,
+    devices: plan_train.Devices = 8,
+    device: plan_train.Device = plan_train.Kind.h100,
+    tokens: plan_train.Tokens = 2**22,
+    picture_share: plan_train.PictureShare = 0.0,
+    reached: plan_train.Reached = REACHED,
+    stage_tokens: plan_train.StageTokens = None,
     revision: options.Revision = None,
     offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show what memory a model needs, and whether this machine has it."""
-    wanted = None if size is None else parse_size(size).size
+    """Show what memory a model needs, and whether this machine has it; or how a cluster could train it."""
+    plan_train.check_options(given, train=train)
+    size_given = None if size is None else parse_size(size).size
     calm_downloads()
     folder = resolve(model, ("config.json", _PICTURE_SETTINGS), revision=revision, offline=offline)
     raw = read_json(folder / "config.json")
     config = KimiVLConfig.from_dict(raw)
     settings, _ = picture_settings(folder / _PICTURE_SETTINGS)
     side = math.isqrt(settings.in_token_limit) * settings.patch_size
+    in_pixels = size_given or (side, side)
+    if train:
+        asked = Wanted(
+            devices=devices,
+            kind=device.value,
+            tokens=tokens,
+            length=context or 8192,
+            picture_share=picture_share,
+            picture_tokens=plan_grid(*in_pixels, settings).tokens,
+            reached=reached,
+        )
+        plan_train.plan_training(model, config, asked, stage_tokens=stage_tokens, as_json=as_json)
+        return
     demand = Demand(
-        context=context,
+        context=context or 16384,
         batch=batch,
-        pictures=(0 if wanted is None else 1) if pictures is None else pictures,
-        size=wanted or (side, side),
+        pictures=(0 if size_given is None else 1) if pictures is None else pictures,
+        size=in_pixels,
         settings=settings,
     )
     machine = this_machine()

@@ -40,6 +40,11 @@ class Wanted:
             )
         if not 0 <= self.picture_share < 1:
             raise ValueError(f"the share of pictures must be at least 0 and below 1, not {self.picture_share:g}")
+        if self.picture_share and self.picture_tokens > self.length:
+            raise ValueError(
+                f"a picture of {self.picture_tokens:,} tokens is longer than a sample of {self.length:,}: "
+                "ask for longer samples, or for smaller pictures"
+            )
         if not 0 < self.reached <= 1:
             raise ValueError(f"the share of the peak that is reached must be above 0, 1 at most, not {self.reached:g}")
 

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from kimi_vl.config import KimiVLConfig
+from kimi_vl.train.plan.devices import divisors
 from kimi_vl.train.scale.layout import Layout
 
 
@@ -28,7 +29,7 @@ class Step:
     def pieces(self, layout: Layout) -> list[int]:
         """In how many it can be cut: none, if there are not as many samples for every group of processes."""
         each, rest = divmod(self.samples, layout.processes // layout.context_parallel)
-        return [] if rest else [pieces for pieces in range(1, each + 1) if each % pieces == 0]
+        return [] if rest or not each else divisors(each)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,6 @@ def _keys(row: int, length: int, context: int, process: int) -> int:
     keys = 0
     for stretch in (process, 2 * context - 1 - process):
         start, stop = row * stretch // (2 * context), row * (stretch + 1) // (2 * context)
-        for first in range(start // length * length, stop, length):
-            keys += min(first + length, stop) - first
+        # From the beginning of its first sample.
+        keys += stop - start // length * length
     return keys
