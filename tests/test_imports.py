@@ -122,6 +122,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "kimi_vl.processor",
         "kimi_vl.checkpoint",
         "kimi_vl.precision",
+        "kimi_vl.generate",
+        "kimi_vl.sampling",
         "kimi_vl.train.",
     ),
     "kimi_vl.train.plan.": ("kimi_vl.config", "kimi_vl.train.plan.", "kimi_vl.train.scale.layout"),
