@@ -25,7 +25,7 @@ from kimi_vl.train.conversations import Conversations
 from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.learned import Pupil
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.losses import siglip_loss, token_loss
+from kimi_vl.train.losses import head_loss, siglip_loss
 from kimi_vl.train.packing import Sample
 from kimi_vl.train.stages import STAGES
 from tests.conftest import SMALL_CONFIG, random_model
@@ -170,7 +170,9 @@ def test_a_tower_learns_from_pairs_and_from_captions(cut: str, tmp_path: Path, m
         )
     if cut == "targets":
         monkeypatch.setattr(
-            image_text, "token_loss", lambda logits, targets, weights: token_loss(logits, targets.roll(3), weights)
+            image_text,
+            "head_loss",
+            lambda head, states, targets, weights: head_loss(head, states, targets.roll(3), weights),
         )
     source = Source("captions", 1.0, captioned_as_another if cut == "captions" else captioned)
     pupil = taught("vision", source, folder=tmp_path, steps=100, peak=2e-2)
