@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from kimi_vl.train.packing import Sample
 from kimi_vl.train.recipe import ExamRecipe, Recipe, SourceRecipe, read_recipe
 from kimi_vl.train.run import run
 from kimi_vl.train.stages import STAGES
+from kimi_vl.train.state import FILE, StateFile
 from tests.training import captioned, logged, with_picture, words
 
 WHOLE = """
@@ -318,3 +322,33 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'run' / 'report.html'}\n"), done.stderr
     refused = subprocess.run([*report, str(tmp_path / "nowhere")], capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+
+
+def draw_slowly(seed: int, index: int) -> Sample:
+    time.sleep(0.05)
+    return draw(seed, index)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_at_a_step_that_is_saved(tmp_path: Path, number: signal.Signals) -> None:
+    """To the whole group, as a terminal sends it; the run goes on as if nothing had been."""
+    small(tmp_path)
+    path = written(tmp_path, WHOLE.replace("test_train_recipe:draw", "test_train_recipe:draw_slowly"))
+    command = [sys.executable, "-m", "kimi_vl.cli", "train", "run", str(path), "--workers", "1"]
+    command += ["--set", f"config={tmp_path / 'config.json'}", "--set", "steps=40"]
+    runs = [[*command, "--set", f"run={tmp_path / name}"] for name in ("whole", "parts")]
+    assert subprocess.run(runs[0], capture_output=True, check=False).returncode == 0
+    running = subprocess.Popen(runs[1], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until = time.monotonic() + 60
+    while len(logged(tmp_path / "parts")) < 5 and time.monotonic() < until:
+        time.sleep(0.02)
+    os.killpg(running.pid, number)
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 130, told
+    done = len(logged(tmp_path / "parts"))
+    assert 5 <= done < 40
+    assert told.splitlines()[-1] == f"stopped after step {done}: the same command goes on from there"
+    assert "Traceback" not in told
+    assert StateFile(tmp_path / "parts" / FILE).progress.step == done
+    assert subprocess.run(runs[1], capture_output=True, check=False).returncode == 0
+    assert logged(tmp_path / "parts") == logged(tmp_path / "whole")

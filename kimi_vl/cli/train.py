@@ -36,6 +36,13 @@ def _teller(steps: int) -> Callable[[Mapping[str, float]], None]:
     return tell
 
 
+def _done(run: Path) -> int:
+    from kimi_vl.train.state import stored_in
+
+    stored = stored_in(run)
+    return 0 if stored is None else stored.progress.step
+
+
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.", show_default=False)],
     wishes: Annotated[
@@ -69,7 +76,14 @@ def run(
             for listener in listeners:
                 listener(line)
 
-        folder = train(read, workers=workers, listener=tell)
+        try:
+            folder = train(read, workers=workers, listener=tell)
+        except KeyboardInterrupt:
+            if not parallel.rank():
+                print(
+                    f"stopped after step {_done(Path(read.run))}: the same command goes on from there", file=sys.stderr
+                )
+            raise
     if not parallel.rank():
         print(folder)
 

@@ -6,6 +6,7 @@ asking for the next step; there is no cursor to lose.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -144,7 +145,7 @@ class Mixture(Dataset[list[Batch]]):
                 sampler=list(dict.fromkeys(numbers)),
                 num_workers=workers,
                 prefetch_factor=8 if workers else None,
-                worker_init_fn=_one_thread,
+                worker_init_fn=_alone,
             )
         )
         kept: dict[int, list[Batch]] = {}
@@ -155,5 +156,8 @@ class Mixture(Dataset[list[Batch]]):
             yield batch
 
 
-def _one_thread(_: int) -> None:
+def _alone(_: int) -> None:
     torch.set_num_threads(1)
+    # Ctrl-C, and a cluster's SIGTERM, reach them too; but they end when whoever trains does, or lets them.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,7 @@
 """The one training loop: batch → loss → step → log → save.
 
-A stage gives the learner, what of it may move, the data and the schedule. Stopping at any moment loses at most the
-steps since the last save, and a resumed run goes through the same batches as an unbroken one.
+A stage gives the learner, what of it may move, the data and the schedule. A kill at any moment loses at most the steps
+since the last save, and a resumed run goes through the same batches as an unbroken one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Protocol
@@ -28,6 +28,7 @@ from kimi_vl.train.optim import MuonAdamW
 from kimi_vl.train.packing import Batch, Totals
 from kimi_vl.train.rates import rate
 from kimi_vl.train.state import Progress, load_state, save_state, stored_in
+from kimi_vl.train.stopping import Stopping
 
 
 class Show(Protocol):
@@ -78,7 +79,7 @@ def train(
 
     Tells every ``log_every`` steps what :class:`RunLog` has of them. Only parameters that require gradients move. Of
     several processes, the first tells. ``show`` is asked at every save. Goes on from the latest state in ``folder``, if
-    there is one.
+    there is one. Raises ``KeyboardInterrupt`` after SIGINT or SIGTERM, when the step in hand has been saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = MuonAdamW(learner)
@@ -88,6 +89,7 @@ def train(
     (folder / "schedule.json").write_text(json.dumps(asdict(schedule) | {"batch_size": data.batch_size}))
     learner.train()
     with ExitStack() as stack:
+        stopping = stack.enter_context(Stopping())
         log: RunLog | None = None
         if not parallel.rank():
             path = folder / "log.jsonl"
@@ -108,7 +110,9 @@ def train(
             update_correction_bias(learner.model, load, schedule.balance_rate)
             done = step + 1
             if log is not None:
-                log.count(totals)
+                # Processes that share out a row count its samples each.
+                log.count(replace(totals, samples=data.batch_size))
+            stops = bool(parallel.total(torch.tensor(stopping.wished, dtype=torch.int32)))
             saves = done % schedule.save_every == 0 or done == schedule.steps
             asked = show.ask(learner, done) if show is not None and saves else {}
             if done % schedule.log_every == 0 or done == schedule.steps or asked:
@@ -120,8 +124,10 @@ def train(
                 if log is not None:
                     log.tell(done, {**figures, **asked})
                 skipped = 0
-            if saves:
+            if saves or stops:
                 save_state(folder, learner, optimizer, Progress(done, tuple(norms)), data.recipe)
+            if stops:
+                raise KeyboardInterrupt
 
 
 def _learn(learner: Pupil, batch: Batch, totals: Totals) -> tuple[Mapping[str, Tensor], Tensor]:
