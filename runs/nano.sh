@@ -24,10 +24,6 @@ if [ "$recipes" != recipes/nano ]; then
   python -m recipes.nano.smoke "$recipes"
 fi
 train=(python -m kimi_vl.cli train run)
-if ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-  # Small matrices leave threads waiting for each other, so that processes of one thread each are quicker.
-  train=(torchrun --nproc-per-node "$(nproc)" -m kimi_vl.cli train run)
-fi
 before=()
 for stage in text vision alignment joint cooldown long_1 long_2 sft_short sft_long; do
   echo "== $stage"

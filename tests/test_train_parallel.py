@@ -5,24 +5,31 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch.multiprocessing.spawn import spawn
 
+from kimi_vl.hub import NANO
+from kimi_vl.patches import normalised
+from kimi_vl.tokenizer import Tokenizer
 from kimi_vl.train import losses, parallel
 from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.examining import Exam, Question, share_right
 from kimi_vl.train.learned import Pupil
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.packing import Sample
+from kimi_vl.train.packing import Sample, pack
 from kimi_vl.train.recompute import recompute_layers
-from kimi_vl.train.scale import owners
+from kimi_vl.train.scale import owners, sharding
 from kimi_vl.train.scale.layout import Layout
 from kimi_vl.train.state import load_weights, stored_in
 from tests.conftest import random_model
 from tests.training import (
     ALONE,
+    IMAGES,
     TINY,
     captioned,
     enter,
@@ -35,6 +42,8 @@ from tests.training import (
     with_picture,
     words,
 )
+
+WORDS = Tokenizer.from_pretrained(NANO)
 
 
 def conversing(seed: int, index: int) -> Sample:
@@ -108,8 +117,42 @@ def place_of(kind: str, layout: Layout, what: str) -> str:
     return f"{kind}-{layout.processes}-{layout.context_parallel}-{layout.expert_parallel}-{what}"
 
 
+def questions() -> list[Question]:
+    """Of each, one word: what a new model says to the first half, and what it does not."""
+    model = random_model(config=TINY)
+    asked = []
+    for index in range(8):
+        sample = with_picture(index, (2, 4)) if index % 3 else words(6, index, 3)
+        ids = sample.input_ids
+        pixels = None if sample.pixels is None else normalised(sample.pixels, IMAGES)
+        with torch.no_grad():
+            grids = sample.image_grid_hws if pixels is not None else None
+            logits = model(ids[:-1], [len(ids) - 1], pixel_values=pixels, image_grid_hws=grids).logits
+        ids[-1] = logits[-1].argmax() + index % 2
+        mask = torch.arange(len(ids)) == len(ids) - 1
+        asked.append(Question(replace(sample, answer_mask=mask), partial(is_word, int(ids[-1]))))
+    return asked
+
+
+def is_word(wanted: int, text: str) -> bool:
+    return text == WORDS.decode([wanted]).strip()
+
+
+def examined(layout: Layout) -> float:
+    pupil = pupil_of(random_model(config=TINY))
+    laid_out(pupil, layout)
+    with torch.no_grad():
+        # The root of several knows what to do once it has run.
+        batch = pack([words(4, 1, 1)])
+        pupil(batch if layout.processes == 1 else sharding.cut_for(layout, 0, TINY)(batch), batch.totals)
+    with parallel.ready(pupil):
+        return share_right(pupil, Exam("words", questions()), WORDS)
+
+
 def one_of(rank: int, processes: int, port: int, folder: Path) -> None:
     enter(rank, processes, port)
+    for layout in (Layout(processes), Layout(processes, expert_parallel=2)):
+        (folder / f"right-{layout.processes}-{layout.expert_parallel}-{rank}").write_text(str(examined(layout)))
     if processes == 4:
         # So few that matrices go to their owners in many portions, and states through the head in many pieces.
         owners.AT_A_TIME = 300
@@ -139,6 +182,15 @@ def test_processes_step_as_one(runs: Path, kind: str, layout: Layout, what: str)
     # The first logs, for all.
     for ours, theirs in zip(logged(together), logged(runs / kind), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_processes_sit_an_exam_together(runs: Path) -> None:
+    """All of them find what one does."""
+    alone = examined(ALONE)
+    assert alone == 0.5
+    told = list(runs.glob("right-*"))
+    assert len(told) == 2 * 2 + 2 * 4
+    assert {float(path.read_text()) for path in told} == {alone}
 
 
 def test_a_batch_in_pieces_is_one_batch(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ the whole model. Start several with ``torchrun --nproc-per-node N -m kimi_vl.cli
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def join() -> torch.device:
@@ -118,6 +119,22 @@ def exchanged(given: Tensor, out_sizes: Sequence[int], in_sizes: Sequence[int], 
     """Sends ``out_sizes`` rows to each process of a group, and gets ``in_sizes`` of each. Gradients go back."""
     arrived: Tensor = _Exchanged.apply(given, out_sizes, in_sizes, group)
     return arrived
+
+
+@contextlib.contextmanager
+def ready(model: nn.Module) -> Iterator[None]:
+    """While this is entered, parts of a model may be called as well as all of it, by all processes alike."""
+    if world_size() == 1:
+        yield
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    assert isinstance(model, FSDPModule)
+    model.unshard()
+    try:
+        yield
+    finally:
+        model.reshard()
 
 
 # ---- weights, of which every process holds some rows ----

@@ -140,12 +140,15 @@ def _cut(config: KimiVLConfig, layout: Layout) -> Callable[[Batch], Batch] | Non
 
 
 def _show(recipe: Recipe, data: Mixture, pupil: Pupil, processor: KimiVLProcessor) -> Showing | None:
-    """Samples of a seed of their own, and exams. Only a model that lies in one place, and answers, is asked."""
-    if parallel.world_size() > 1 or not isinstance(pupil, Learner):
+    """Exams, and samples of a seed of their own.
+
+    Several processes sit exams together, but do not answer token by token, nor share out rows of questions.
+    """
+    if not isinstance(pupil, Learner) or recipe.context_parallel > 1:
         return None
     sources = [replace(source, weight_end=None) for source in data.sources]
     drawn = Mixture(sources, seed=recipe.seed + 1, batch_size=1)
-    samples = [drawn.sample(index) for index in range(recipe.show)]
+    samples = [drawn.sample(index) for index in range(recipe.show if parallel.world_size() == 1 else 0)]
     placeholder = pupil.model.config.media_placeholder_token_id
     return Showing(Path(recipe.run), samples, processor.tokenizer, placeholder, exams_of(recipe))
 

@@ -22,6 +22,7 @@ from kimi_vl.generate import generate
 from kimi_vl.patches import normalised
 from kimi_vl.sampling import Sampler, SamplingParams
 from kimi_vl.tokenizer import Tokenizer
+from kimi_vl.train import parallel
 from kimi_vl.train.examining import Exam, share_right
 from kimi_vl.train.learned import Pupil
 from kimi_vl.train.learner import Learner
@@ -50,10 +51,17 @@ class Showing:
         self.pictures = [_written(folder / "samples", number, s) for number, (s, _) in enumerate(self.samples)]
 
     def begin(self, step: int) -> None:
-        up_to(self.path, step)
+        if self.samples:
+            up_to(self.path, step)
 
     def ask(self, learner: Pupil, step: int) -> dict[str, float]:
         assert isinstance(learner, Learner)
+        if self.samples:
+            self._tell(learner, step)
+        with parallel.ready(learner):
+            return {f"{RIGHT}{exam.name}": share_right(learner, exam, self.tokenizer) for exam in self.exams}
+
+    def _tell(self, learner: Learner, step: int) -> None:
         told = [
             json.dumps(
                 {
@@ -68,7 +76,6 @@ class Showing:
         ]
         with self.path.open("a", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in told))
-        return {f"{RIGHT}{exam.name}": share_right(learner, exam, self.tokenizer) for exam in self.exams}
 
     def _answered(self, learner: Learner, sample: Sample, start: int) -> str:
         """Greedily, over the pictures that are shown before."""
