@@ -20,21 +20,15 @@ from recipes.nano.evaluate import right_answers
 from recipes.nano.fonts import HELDOUT_FAMILIES, TRAINING_FAMILIES, Split
 from recipes.nano.long_facts import KINDS, Fact
 from recipes.nano.long_pages import Document, Look
-from recipes.nano.packages import DATA
 from recipes.nano.questions import CANNOT_TELL
 from recipes.nano.samples import messages_of, of_conversation, question_of, tokenizer, tokens_of, whole_text
 from recipes.nano.text import CHARACTERS
+from tests.nano import needs_full_data
 
 SPLITS: tuple[Split, ...] = ("train", "heldout")
 WINDOWS = (512, 1024, 2048)
 NANO = Path(__file__).parents[1] / "recipes" / "nano"
 LOOK = Look(Path("none.ttf"), size=14, pitch=20, margin=6, rows=4, width=224, paper=0)
-
-PARTS = ("emoji/clipart.npy", "text/train.txt", "fonts", "chats/words.json", "numbers/wheat.json", "screens/train.zip")
-needs_data = pytest.mark.skipif(
-    not all((DATA / part).exists() for part in PARTS),
-    reason="nano's data is not here: python -m recipes.nano.fetch downloads it",
-)
 
 
 def _pages(seed: int, index: int, split: Split, window: int) -> tuple[Conversation, ...]:
@@ -227,7 +221,7 @@ def test_plain_text_is_as_long_as_its_window_and_goes_on() -> None:
 # With the downloads -------------------------------------------------------------------------------------
 
 
-@needs_data
+@needs_full_data
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("draw", DRAWS)
 def test_conversations_repeat_fit_their_window_and_answers_alone_are_learned(
@@ -256,7 +250,7 @@ def test_conversations_repeat_fit_their_window_and_answers_alone_are_learned(
     assert max(lengths) > 1.5 * min(lengths)
 
 
-@needs_data
+@needs_full_data
 @pytest.mark.parametrize(("window", "count"), [(512, 300), (2048, 100), (8192, 30)])
 def test_there_is_always_a_question_and_it_never_leaves_the_window(
     window: int, count: int, monkeypatch: pytest.MonkeyPatch
@@ -268,7 +262,7 @@ def test_there_is_always_a_question_and_it_never_leaves_the_window(
         assert tokens_of(messages_of([shown]), [picture.size for picture in shown.pictures]) <= window
 
 
-@needs_data
+@needs_full_data
 @pytest.mark.parametrize("split", SPLITS)
 def test_each_fact_is_on_its_page_and_on_no_other(split: Split) -> None:
     families = HELDOUT_FAMILIES if split == "heldout" else TRAINING_FAMILIES
@@ -289,7 +283,7 @@ def test_each_fact_is_on_its_page_and_on_no_other(split: Split) -> None:
     assert len(heights) > 3
 
 
-@needs_data
+@needs_full_data
 def test_facts_stand_above_below_and_within_the_rest_of_a_page() -> None:
     rows = []
     for seed in range(60):
@@ -305,7 +299,7 @@ def test_facts_stand_above_below_and_within_the_rest_of_a_page() -> None:
     assert sum(row >= 0.6 for row in rows) > 5
 
 
-@needs_data
+@needs_full_data
 def test_texts_and_documents_ask_for_what_is_told_and_now_and_then_for_more() -> None:
     answers = []
     for index in range(100):
@@ -318,7 +312,7 @@ def test_texts_and_documents_ask_for_what_is_told_and_now_and_then_for_more() ->
     assert not any("that which is perceived" in paragraph for paragraph in long_text.prose("train"))
 
 
-@needs_data
+@needs_full_data
 def test_chats_come_back_to_what_was_said_and_shown_first() -> None:
     seen: set[str] = set()
     for index in range(120):
@@ -349,7 +343,7 @@ def test_chats_come_back_to_what_was_said_and_shown_first() -> None:
     assert seen == {"first", "pictures", "again", "new", "fact", "absent"}
 
 
-@needs_data
+@needs_full_data
 def test_pages_fill_what_they_may_and_no_more() -> None:
     nothing = [Turn("", "")]
     for seed in range(200):
@@ -361,7 +355,7 @@ def test_pages_fill_what_they_may_and_no_more() -> None:
         assert least < read.tokens(nothing) - others <= room
 
 
-@needs_data
+@needs_full_data
 @pytest.mark.parametrize("name", heldout.LONG)
 def test_exams_fill_the_window_and_go_evenly_through_it(name: str) -> None:
     exams = list(heldout.LONG[name](8, 1024))
@@ -381,7 +375,7 @@ def test_exams_fill_the_window_and_go_evenly_through_it(name: str) -> None:
         list(heldout.LONG[name](1, 100))
 
 
-@needs_data
+@needs_full_data
 def test_a_needle_is_as_deep_as_its_exam_says_and_the_answer_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Document] = []
     draw = long_pages.document
@@ -409,7 +403,7 @@ def test_a_needle_is_as_deep_as_its_exam_says_and_the_answer_is_there(monkeypatc
         assert len(others) == 4
 
 
-@needs_data
+@needs_full_data
 @pytest.mark.parametrize(
     ("name", "share"), [("long_1", 1 / 4), ("long_2", 1 / 4), ("sft_short", 1 / 7), ("sft_long", 1 / 5)]
 )

@@ -7,7 +7,6 @@ Knows nothing of fonts, text or emoji.
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import tarfile
@@ -81,11 +80,6 @@ def deb_all(names: Sequence[str]) -> list[Path]:
     """Many Debian packages at once."""
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(deb, names))
-
-
-def kebab(name: str) -> str:
-    """Any name as lower-case words joined by hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _workplace(target: Path) -> tempfile.TemporaryDirectory[str]:
