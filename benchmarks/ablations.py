@@ -39,7 +39,7 @@ from kimi_vl.precision import fast_dtype
 from kimi_vl.train import learner, optim
 from kimi_vl.train.balance import moe_layers
 from kimi_vl.train.data import Mixture, Source
-from kimi_vl.train.fused_experts import fuse_experts
+from kimi_vl.train.fused import fuse_experts
 from kimi_vl.train.learned import Pupil
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.losses import token_loss

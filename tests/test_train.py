@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
 from kimi_vl.patches import normalised
 from kimi_vl.train.data import Mixture, Source
-from kimi_vl.train.fused_experts import fuse_experts
+from kimi_vl.train.fused import fuse_experts
 from kimi_vl.train.learner import Learner
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.losses import siglip_loss

@@ -39,12 +39,11 @@ def peak_extra_bytes(pictures: int, patch: pytest.MonkeyPatch) -> int:
     # Grids are read as numbers, which tensors without data do not have.
     patch.setattr(MoonViT, "check_grids", lambda *_: [GRID] * pictures)
     # Nor are they to be found by others in what is kept for the next picture of this size.
-    for kept_function in ("_places", "_merging", "_taps"):
-        patch.setattr(vision, kept_function, lru_cache(getattr(vision, kept_function).__wrapped__))
+    patch.setattr(vision, "_taps", lru_cache(vision._taps.__wrapped__))
     with FakeTensorMode(), torch.inference_mode():
         tower = tower_in_bfloat16()
         pixels = torch.empty(pictures * PATCHES, 3, 14, 14, dtype=torch.bfloat16)
-        vision._places(GRID), vision._merging(GRID, CONFIG.merge_kernel_size), vision._taps(64, 64)
+        vision._taps(64, 64)
         with LivingStorage([*tower.parameters(), pixels]) as living:
             merged = tower(pixels, torch.empty(pictures, 2))
             kept = merged.untyped_storage().nbytes()

@@ -54,13 +54,18 @@ class KimiVLForConditionalGeneration(nn.Module):
         features: Tensor = self.multi_modal_projector(merged)
         return features
 
-    def embed(self, input_ids: Tensor, features: Tensor | None = None) -> Tensor:
+    def placeholders(self, input_ids: Tensor) -> Tensor:
+        """Where features go among ids [T]: [image tokens] int64."""
+        return (input_ids == self.config.media_placeholder_token_id).nonzero().squeeze(1)
+
+    def embed(self, input_ids: Tensor, features: Tensor | None = None, at: Tensor | None = None) -> Tensor:
         """Embeds ids [T] and puts features [image tokens, D] at the placeholders, in order: [T, D].
 
+        ``at`` are the :meth:`placeholders`, where they are known already.
         Raises: ``ValueError`` if there are not as many features as placeholders.
         """
         embeds = self.language_model.model.embed_tokens(input_ids)
-        at = (input_ids == self.config.media_placeholder_token_id).nonzero().squeeze(1)
+        at = self.placeholders(input_ids) if at is None else at
         given = 0 if features is None else features.shape[0]
         if len(at) != given:
             raise ValueError(f"the text has {len(at)} image placeholders, the pictures give {given} features")

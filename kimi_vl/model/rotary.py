@@ -19,7 +19,6 @@ def rotate_pairs(x: Tensor, angles: Tensor) -> Tensor:
 
     Returns: [tokens, heads, dim] in the dtype of ``x``; the turning itself is done in float32.
     """
-    cos, sin = angles.cos().unsqueeze(1), angles.sin().unsqueeze(1)  # [T, 1, dim/2]
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # [T, H, dim/2]
-    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    turn = torch.complex(angles.cos(), angles.sin()).unsqueeze(1)  # [T, 1, dim/2] complex
+    pairs = torch.view_as_complex(x.float().contiguous().unflatten(-1, (-1, 2)))  # [T, H, dim/2]
+    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)

@@ -14,6 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def sent(numbers: Tensor | Sequence[int], device: torch.device) -> Tensor:
+    """What the host knows, on the device, without waiting for all that the device has still to do."""
+    return torch.as_tensor(numbers).to(device, non_blocking=True)
+
+
+def within(lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of segments that lie end to end: which one each token is in, and its place there, both [tokens] int64."""
+    tokens, counts = sum(lengths), sent(list(lengths), device)
+    which = torch.arange(len(lengths), device=device).repeat_interleave(counts, output_size=tokens)
+    first = (counts.cumsum(0) - counts).index_select(0, which)
+    return which, torch.arange(tokens, device=device) - first
+
+
 def segment_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *, scale: float, causal: bool) -> Tensor:
     """Attention of every segment to itself.
 
@@ -37,7 +50,7 @@ def segment_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *
         # One kernel for all segments, which torch has for GPUs only. To import it costs 70 MB.
         from torch.nn.attention.varlen import varlen_attn
 
-        ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32).to(q.device, non_blocking=True)
+        ends = sent([0, *itertools.accumulate(lengths)], q.device).int()
         window, longest = (-1, 0 if causal else -1), max(lengths)
         attended = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scale, window_size=window)
         assert isinstance(attended, Tensor)

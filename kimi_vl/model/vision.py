@@ -12,7 +12,9 @@ Knows nothing of files, text or the decoder. Source: Kimi-VL report (arXiv 2504.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from kimi_vl.config import MoonViTConfig
 from kimi_vl.model.rotary import rotate_pairs
-from kimi_vl.model.segments import segment_attention
+from kimi_vl.model.segments import segment_attention, sent, within
 
 Grid = tuple[int, int]  # rows, columns of a picture, in patches
 
@@ -30,11 +32,20 @@ Grid = tuple[int, int]  # rows, columns of a picture, in patches
 PATCHES_PER_PASS = {"cpu": 4096, "cuda": 262144}
 
 
-@lru_cache(maxsize=1024)
-def _places(grid: Grid) -> Tensor:
-    """Row and column of each patch of a picture, in raster order: [h*w, 2] int64."""
-    h, w = grid
-    return torch.cartesian_prod(torch.arange(h), torch.arange(w))
+@dataclass(frozen=True)
+class Places:
+    """Where each of the L patches of pictures that lie end to end is, all [L] int64."""
+
+    picture: Tensor
+    row: Tensor
+    column: Tensor
+
+
+def places_of(grids: Sequence[Grid], device: torch.device) -> Places:
+    """Pictures in raster order."""
+    picture, nth = within([h * w for h, w in grids], device)
+    width = sent([w for _, w in grids], device).index_select(0, picture)
+    return Places(picture, nth // width, nth % width)
 
 
 def rotary_angles(grids: Sequence[Grid], head_dim: int, device: torch.device) -> Tensor:
@@ -44,24 +55,21 @@ def rotary_angles(grids: Sequence[Grid], head_dim: int, device: torch.device) ->
     """
     steps = torch.arange(0, head_dim, 4, dtype=torch.float32, device=device)
     freqs = 1.0 / (10000.0 ** (steps / head_dim))  # [head_dim / 4]
-    column_and_row = torch.cat([_places(grid) for grid in grids]).flip(1).to(device).float()  # [L, 2]
+    places = places_of(grids, device)
+    column_and_row = torch.stack((places.column, places.row), dim=1).float()  # [L, 2]
     return (freqs[None, :, None] * column_and_row[:, None, :]).flatten(1)
-
-
-@lru_cache(maxsize=1024)
-def _merging(grid: Grid, kernel: tuple[int, int]) -> Tensor:
-    """Which patch comes where, so that those of a block lie together: [h*w] int64."""
-    (h, w), (kh, kw) = grid, kernel
-    return torch.arange(h * w).view(h // kh, kh, w // kw, kw).transpose(1, 2).flatten()
 
 
 def merge_patches(x: Tensor, grids: Sequence[Grid], kernel: tuple[int, int]) -> Tensor:
     """[L, D] → [L / (kh*kw), kh*kw, D]: each picture's blocks, and the patches of each, in raster order."""
     kh, kw = kernel
-    counts = torch.tensor([h * w for h, w in grids])
-    order = torch.cat([_merging(grid, kernel) for grid in grids])
-    order += (counts.cumsum(0) - counts).repeat_interleave(counts, output_size=len(order))
-    return x.index_select(0, order.to(x.device)).unflatten(0, (-1, kh * kw))
+    blocks = places_of([(h // kh, w // kw) for h, w in grids], x.device)
+    counts, widths = (sent(numbers, x.device) for numbers in ([h * w for h, w in grids], [w for _, w in grids]))
+    first, width = (y.index_select(0, blocks.picture) for y in (counts.cumsum(0) - counts, widths))
+    corner = first + blocks.row * kh * width + blocks.column * kw  # [L / (kh*kw)]
+    down, across = torch.arange(kh, device=x.device), torch.arange(kw, device=x.device)
+    order = corner[:, None, None] + down[:, None] * width[:, None, None] + across
+    return x.index_select(0, order.flatten()).unflatten(0, (-1, kh * kw))
 
 
 @lru_cache(maxsize=1024)
@@ -70,6 +78,15 @@ def _taps(old: int, new: int) -> tuple[Tensor, Tensor]:
     weights = F.interpolate(torch.eye(old)[None, None], size=(new, old), mode="bicubic")[0, 0]  # [new, old]
     at = weights.abs().topk(min(4, old)).indices
     return at, weights.gather(1, at)
+
+
+def _taps_of(old: int, sides: Sequence[int], picture: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of every patch along one axis, on which its picture has ``sides`` places: both [L, 4]."""
+    distinct = list(dict.fromkeys(sides))
+    firsts = dict(zip(distinct, itertools.accumulate(distinct, initial=0), strict=False))
+    at, weights = (torch.cat(parts) for parts in zip(*(_taps(old, side) for side in distinct), strict=True))
+    here = sent([firsts[side] for side in sides], place.device).index_select(0, picture) + place
+    return sent(at, place.device).index_select(0, here), sent(weights, place.device).index_select(0, here)
 
 
 class Learnable2DInterpPosEmb(nn.Module):
@@ -85,21 +102,21 @@ class Learnable2DInterpPosEmb(nn.Module):
         resampled = self.resample(distinct)
         if len(distinct) == len(grids):
             return resampled
-        counts = [h * w for h, w in distinct]
-        rows = dict(zip(distinct, torch.arange(sum(counts)).split(counts), strict=True))
-        return resampled.index_select(0, torch.cat([rows[grid] for grid in grids]).to(self.weight.device))
+        firsts = dict(zip(distinct, itertools.accumulate((h * w for h, w in distinct), initial=0), strict=False))
+        picture, nth = within([h * w for h, w in grids], self.weight.device)
+        first = sent([firsts[grid] for grid in grids], self.weight.device)
+        return resampled.index_select(0, first.index_select(0, picture) + nth)
 
     def resample(self, grids: Sequence[Grid]) -> Tensor:
         """[L, D]: every patch takes sixteen places of the table, four rows by four columns."""
         height, width, dim = self.weight.shape
-        places, shares = [], []
-        for h, w in grids:
-            (rows, of_rows), (columns, of_columns) = _taps(height, h), _taps(width, w)
-            places.append((rows[:, None, :, None] * width + columns[None, :, None, :]).view(h * w, -1))
-            shares.append((of_rows[:, None, :, None] * of_columns[None, :, None, :]).view(h * w, -1))
-        at, share = (torch.cat(parts).to(self.weight.device) for parts in (places, shares))
+        places = places_of(grids, self.weight.device)
+        rows, of_rows = _taps_of(height, [h for h, _ in grids], places.picture, places.row)  # [L, 4]
+        columns, of_columns = _taps_of(width, [w for _, w in grids], places.picture, places.column)
+        at = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
+        shares = (of_rows[:, :, None] * of_columns[:, None, :]).flatten(1)
         table = self.weight.view(-1, dim).float()
-        return F.embedding_bag(at, table, mode="sum", per_sample_weights=share).to(self.weight.dtype)
+        return F.embedding_bag(at, table, mode="sum", per_sample_weights=shares).to(self.weight.dtype)
 
 
 class MoonVisionPatchEmbed(nn.Module):

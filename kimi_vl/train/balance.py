@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.moe import MoE, Routing
+from kimi_vl.model.segments import sent, within
 
 
 def sequence_balance_loss(routings: Sequence[Routing], lengths: Sequence[int]) -> Tensor:
@@ -23,8 +24,8 @@ def sequence_balance_loss(routings: Sequence[Routing], lengths: Sequence[int]) -
     """
     tokens = sum(lengths)
     device = routings[0].scores.device
-    counts = torch.tensor(list(lengths), device=device)
-    of_sequence = torch.arange(len(lengths)).repeat_interleave(torch.tensor(list(lengths))).to(device)
+    counts = sent(list(lengths), device)
+    of_sequence, _ = within(lengths, device)
 
     def mean(x: Tensor) -> Tensor:
         """[T, E] → [sequences, E]."""

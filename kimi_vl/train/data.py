@@ -145,6 +145,7 @@ class Mixture(Dataset[list[Batch]]):
                 sampler=list(dict.fromkeys(numbers)),
                 num_workers=workers,
                 prefetch_factor=8 if workers else None,
+                pin_memory=torch.cuda.is_available(),
                 worker_init_fn=_alone,
             )
         )

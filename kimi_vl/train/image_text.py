@@ -13,6 +13,7 @@ spelled far sooner with it.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from array import array
 from collections.abc import Mapping, Sequence
@@ -25,12 +26,12 @@ from torch import Tensor, nn
 
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.rotary import rotate_pairs
-from kimi_vl.model.segments import segment_attention
+from kimi_vl.model.segments import segment_attention, sent, within
 from kimi_vl.patches import ImageProcessorConfig, normalised
 from kimi_vl.train import parallel
 from kimi_vl.train.learned import Learned, Pupil
 from kimi_vl.train.losses import head_loss, siglip_loss
-from kimi_vl.train.packing import Batch, Totals, places_within
+from kimi_vl.train.packing import Batch, Totals
 from kimi_vl.train.reading import ReadingHead
 
 CAPTION_WEIGHT = 2.0
@@ -102,37 +103,39 @@ class ImageTextLearner(Pupil):
     def forward(self, batch: Batch, totals: Totals) -> Learned:
         """Pictures are told apart from those of the other processes too, but not of a step's other pieces."""
         assert batch.pixels is not None
+        # Before the tower, for it has to wait until the device has the captions.
+        digests = torch.tensor([_digest(ids.tolist()) for ids in batch.input_ids.cpu().split(batch.lengths)])
         pixels = normalised(batch.pixels, self.images).to(self.model.dtype)
         merged = self.model.vision_tower(pixels, batch.image_grid_hws)  # [tokens, 4, D_vision]
-        counts = [int(h) * int(w) // merged.shape[1] for h, w in batch.image_grid_hws.tolist()]
+        grids = batch.grids
+        counts = [h * w // merged.shape[1] for h, w in grids]
         seen = self.seen(merged.flatten(1))
         words = self.embed_tokens(batch.input_ids)
-        contrast = self.contrast(batch, seen, counts, words) / totals.samples
+        contrast = self.contrast(batch, seen, counts, words, digests) / totals.samples
         caption = self.caption(batch, seen, counts, words) / totals.weight
         loss = contrast + CAPTION_WEIGHT * caption
         figures = {"siglip": contrast.detach(), "caption": caption.detach()}
         if self.reading_weight and any(batch.written):
-            reading = self.reader.loss(merged, batch.image_grid_hws.tolist(), batch.written) / totals.characters
+            reading = self.reader.loss(merged, grids, batch.written) / totals.characters
             loss = loss + self.reading_weight * reading
             figures["reading"] = reading.detach()
         return Learned(loss, [], figures)
 
-    def contrast(self, batch: Batch, seen: Tensor, counts: Sequence[int], words: Tensor) -> Tensor:
+    def contrast(self, batch: Batch, seen: Tensor, counts: Sequence[int], words: Tensor, digests: Tensor) -> Tensor:
         encoded = self.text_encoder(words, batch.positions, batch.lengths, causal=False)
         texts = parallel.gathered(F.normalize(_means(encoded, batch.lengths)))
         pictures = F.normalize(_means(seen, counts))
-        mine = torch.tensor([_digest(ids.tolist()) for ids in batch.input_ids.cpu().split(batch.lengths)])
-        same = mine[:, None] == parallel.gathered(mine)
-        return siglip_loss(pictures, texts, same.to(seen.device), self.log_scale, self.bias)
+        mine, everyones = sent(digests, seen.device), sent(parallel.gathered(digests), seen.device)
+        return siglip_loss(pictures, texts, mine[:, None] == everyones, self.log_scale, self.bias)
 
     def caption(self, batch: Batch, seen: Tensor, counts: Sequence[int], words: Tensor) -> Tensor:
         """Each caption after its picture, in one row."""
         both = [count + length for count, length in zip(counts, batch.lengths, strict=True)]
-        positions = places_within(both)
-        is_text = positions >= torch.tensor(list(counts)).repeat_interleave(torch.tensor(both))
-        text_at, seen_at = (at.nonzero().squeeze(1).to(seen.device) for at in (is_text, ~is_text))
-        row = seen.new_empty(len(positions), seen.shape[1]).index_copy(0, seen_at, seen).index_copy(0, text_at, words)
-        states = self.text_decoder(row, positions.to(seen.device), both, causal=True)
+        firsts = list(itertools.accumulate(both, initial=0))[:-1]
+        seen_at = _places_from(firsts, counts, seen.device)
+        text_at = _places_from([f + c for f, c in zip(firsts, counts, strict=True)], batch.lengths, seen.device)
+        row = seen.new_empty(sum(both), seen.shape[1]).index_copy(0, seen_at, seen).index_copy(0, text_at, words)
+        states = self.text_decoder(row, within(both, seen.device)[1], both, causal=True)
         before = states.index_select(0, text_at.index_select(0, batch.seen))
         return head_loss(self.head, before, batch.targets.index_select(0, batch.seen), batch.weights)
 
@@ -145,7 +148,12 @@ def _digest(ids: Sequence[int]) -> int:
 
 def _means(x: Tensor, lengths: Sequence[int]) -> Tensor:
     """[tokens, D] → the mean of each segment [segments, D] float32."""
-    counts = torch.tensor(list(lengths))
-    of_segment = torch.arange(len(counts)).repeat_interleave(counts).to(x.device)
-    sums = torch.zeros(len(counts), x.shape[1], device=x.device).index_add(0, of_segment, x.float())
-    return sums / counts.to(x.device)[:, None]
+    of_segment, _ = within(lengths, x.device)
+    sums = torch.zeros(len(lengths), x.shape[1], device=x.device).index_add(0, of_segment, x.float())
+    return sums / sent(list(lengths), x.device)[:, None]
+
+
+def _places_from(firsts: Sequence[int], lengths: Sequence[int], device: torch.device) -> Tensor:
+    """The places in a row of segments that begin at ``firsts``: [sum of lengths] int64."""
+    which, nth = within(lengths, device)
+    return sent(list(firsts), device).index_select(0, which) + nth

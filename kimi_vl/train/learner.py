@@ -36,18 +36,20 @@ class Learner(Pupil):
         loss = torch.zeros((), device=self.model.device)
         figures: dict[str, Tensor] = {}
         features: Tensor | None = None
+        # Before the tower, for the host has to wait for them.
+        at = self.model.placeholders(batch.input_ids)
         if batch.pixels is not None:
             pixels = normalised(batch.pixels, self.images).to(self.model.dtype)
             merged = self.model.vision_tower(pixels, batch.image_grid_hws)
             features = self.model.multi_modal_projector(merged)
             if self.reading_weight and any(batch.written):
-                reading = self.reader.loss(merged, batch.image_grid_hws.tolist(), batch.written) / totals.characters
+                reading = self.reader.loss(merged, batch.grids, batch.written) / totals.characters
                 loss = loss + self.reading_weight * reading
                 figures["reading"] = reading.detach()
         routings: list[Routing] = []
         # Of several processes all go on, or none: what one of them has to learn does not decide it.
         if totals.weight:
-            hidden = self.decode(batch, features)
+            hidden = self.decode(batch, features, at)
             text = self.text_loss(batch, hidden.states) / totals.weight
             balance = sequence_balance_loss(hidden.routings, batch.lengths) / totals.samples
             loss = loss + text + self.model.config.text_config.aux_loss_alpha * balance
@@ -55,9 +57,9 @@ class Learner(Pupil):
             routings = hidden.routings
         return Learned(loss, routings, figures)
 
-    def decode(self, batch: Batch, features: Tensor | None) -> Hidden:
-        """The pictures' features [image tokens, D] among the tokens, through the decoder."""
-        embeds = self.model.embed(batch.input_ids, features)
+    def decode(self, batch: Batch, features: Tensor | None, at: Tensor | None = None) -> Hidden:
+        """The pictures' features [image tokens, D] among the tokens, ``at`` their places, through the decoder."""
+        embeds = self.model.embed(batch.input_ids, features, at)
         return self.model.hidden(embeds, batch.positions, batch.lengths)
 
     def text_loss(self, batch: Batch, states: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class MuonAdamW:
         given = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         lengths, length = parallel.lengths_of(given)
         learned = [name for name, of_one in lengths.items() if of_one]
-        grads = [parallel.part(given[name]).float() for name in learned]
+        grads = _wide([parallel.part(given[name]) for name in learned])
         for parameter in self.parameters.values():
             parameter.grad = None
         if not grads or not length <= min(skip_above, sys.float_info.max):
@@ -127,3 +127,12 @@ class MuonAdamW:
 
     def _whole(self, name: str, here: Tensor) -> Tensor:
         return parallel.as_part_of(self.parameters[name], here)
+
+
+def _wide(grads: list[Tensor]) -> list[Tensor]:
+    """The same in float32, all by one launch."""
+    if all(grad.dtype == torch.float32 for grad in grads):
+        return grads
+    wide = [torch.empty_like(grad, dtype=torch.float32) for grad in grads]
+    torch._foreach_copy_(wide, grads)
+    return wide

@@ -5,11 +5,13 @@ In: samples as the data makes them. Out: :class:`Batch`. Knows nothing of where 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 
 import torch
 from torch import Tensor
+
+from kimi_vl.model.segments import sent, within
 
 IGNORE = -100  # the official config's ignore_index
 
@@ -55,6 +57,11 @@ class Batch:
     written: list[str | None]  # of each picture
 
     @property
+    def grids(self) -> list[tuple[int, int]]:
+        """Rows and columns of each picture in patches."""
+        return [(h, w) for h, w in self.image_grid_hws.tolist()]
+
+    @property
     def totals(self) -> Totals:
         """Its own share of them."""
         characters = sum(len(text) for text in self.written if text is not None)
@@ -63,21 +70,22 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device; the grids, which only the host reads, stay."""
+        return self._with(lambda tensor: sent(tensor, device))
+
+    def pin_memory(self) -> Batch:
+        """The same where a GPU fetches it by itself; named as the data loader wants it."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, moved: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
             self,
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            positions=self.positions.to(device, non_blocking=True),
-            targets=self.targets.to(device, non_blocking=True),
-            seen=self.seen.to(device, non_blocking=True),
-            weights=self.weights.to(device, non_blocking=True),
-            pixels=None if self.pixels is None else self.pixels.to(device, non_blocking=True),
+            input_ids=moved(self.input_ids),
+            positions=moved(self.positions),
+            targets=moved(self.targets),
+            seen=moved(self.seen),
+            weights=moved(self.weights),
+            pixels=None if self.pixels is None else moved(self.pixels),
         )
-
-
-def places_within(lengths: Sequence[int]) -> Tensor:
-    """0, 1, … in each of segments that lie end to end: [sum of lengths] int64."""
-    counts = torch.tensor(list(lengths))
-    return torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
 
 
 def pack(samples: Sequence[Sample]) -> Batch:
@@ -99,7 +107,7 @@ def pack(samples: Sequence[Sample]) -> Batch:
     row = torch.cat(targets)
     return Batch(
         input_ids=torch.cat([sample.input_ids for sample in samples]),
-        positions=places_within(lengths),
+        positions=within(lengths, row.device)[1],
         targets=row,
         seen=(row != IGNORE).nonzero().squeeze(1),
         weights=torch.cat(weights),

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kimi_vl.config import MoonViTConfig
+from kimi_vl.model.segments import sent, within
+from kimi_vl.model.vision import places_of
 
 FRAMES_PER_COLUMN = 4
 BLANK = 0
@@ -35,38 +37,36 @@ class ReadingHead(nn.Module):
         self.merge_kernel_size = config.merge_kernel_size
         self.proj = nn.Linear(config.hidden_size, FRAMES_PER_COLUMN * (len(ALPHABET) + 1))
 
-    def forward(self, merged: Tensor, grids: Sequence[Sequence[int]]) -> tuple[Tensor, list[int]]:
+    def forward(self, merged: Tensor, grids: Sequence[tuple[int, int]]) -> tuple[Tensor, list[int]]:
         """Merged patches [tokens, 4, D] of pictures → log-probabilities [frames, classes] float32, frames of each."""
         kh, kw = self.merge_kernel_size
-        columns, rows, first = [], [], 0
-        for h, w in grids:
-            place = torch.arange(w // kw).repeat(h // kh)
-            columns.append(first + place)
-            rows.append(torch.full((w // kw,), float(h // kh * kh)))
-            first += w // kw
-        column = torch.cat(columns).to(merged.device)
+        blocks, across = places_of([(h // kh, w // kw) for h, w in grids], merged.device), [w // kw for _, w in grids]
+        firsts = sent([0, *itertools.accumulate(across)], merged.device)
+        column = firsts.index_select(0, blocks.picture) + blocks.column
         patches = merged.unflatten(1, (kh, kw)).sum(1)  # [tokens, kw, D]
-        sums = torch.zeros(first, *patches.shape[1:], dtype=torch.float32, device=merged.device)
-        means = sums.index_add(0, column, patches.float()) / torch.cat(rows).to(merged.device)[:, None, None]
+        sums = torch.zeros(sum(across), *patches.shape[1:], dtype=torch.float32, device=merged.device)
+        rows = sent([h for h, _ in grids], merged.device).index_select(0, within(across, merged.device)[0])
+        means = sums.index_add(0, column, patches.float()) / rows[:, None, None]
         guesses = self.proj(means.to(merged.dtype).flatten(0, 1)).unflatten(-1, (FRAMES_PER_COLUMN, -1))
         return guesses.flatten(0, 1).float().log_softmax(-1), [w * FRAMES_PER_COLUMN for _, w in grids]
 
-    def loss(self, merged: Tensor, grids: Sequence[Sequence[int]], texts: Sequence[str | None]) -> Tensor:
+    def loss(self, merged: Tensor, grids: Sequence[tuple[int, int]], texts: Sequence[str | None]) -> Tensor:
         """CTC loss summed over those pictures that are single lines of text: scalar float32."""
         tokens = [h * w // merged.shape[1] for h, w in grids]
         lines = [i for i, text in enumerate(texts) if text is not None]
         firsts = [0, *itertools.accumulate(tokens)]
-        kept = torch.cat([torch.arange(firsts[i], firsts[i + 1]) for i in lines])
-        frames, frame_counts = self(merged.index_select(0, kept.to(merged.device)), [grids[i] for i in lines])
-        counts = torch.tensor(frame_counts)
-        # Row by row from one tensor: padding each picture would cost a pass over all of them in the backward.
-        place = torch.arange(int(counts.max()))[:, None]
-        rows = (counts.cumsum(0) - counts + place).where(place < counts, 0)  # [longest, N]
-        targets = [torch.tensor([_CLASS[c] for c in texts[i] or "" if c in _CLASS]) for i in lines]
+        line, nth = within([tokens[i] for i in lines], merged.device)
+        kept = sent([firsts[i] for i in lines], merged.device).index_select(0, line) + nth
+        frames, counts = self(merged.index_select(0, kept), [grids[i] for i in lines])
+        line, nth = within(counts, merged.device)
+        # A row that filled the gaps in place of zeros would have to gather all their gradients, one by one.
+        padded = frames.new_zeros(max(counts) * len(lines), frames.shape[1])
+        padded = padded.index_copy(0, nth * len(lines) + line, frames)
+        targets = [[_CLASS[c] for c in texts[i] or "" if c in _CLASS] for i in lines]
         return F.ctc_loss(
-            frames[rows.to(frames.device)],  # [longest, N, classes]
-            torch.cat(targets).to(frames.device),
-            counts,
+            padded.unflatten(0, (-1, len(lines))),  # [longest, N, classes]
+            sent(list(itertools.chain(*targets)), frames.device).long(),
+            torch.tensor(counts),
             torch.tensor([len(t) for t in targets]),
             blank=BLANK,
             reduction="sum",

@@ -28,7 +28,7 @@ from kimi_vl.processor import KimiVLProcessor, check_vocabulary
 from kimi_vl.train import parallel
 from kimi_vl.train.balance import moe_layers
 from kimi_vl.train.data import Mixture
-from kimi_vl.train.fused_experts import fuse_experts
+from kimi_vl.train.fused import fuse_experts, fuse_norms
 from kimi_vl.train.learned import Pupil
 from kimi_vl.train.learner import Learner
 from kimi_vl.train.log import Listener
@@ -67,7 +67,8 @@ def run(recipe: Recipe, *, workers: int | None = None, listener: Listener | None
     keep_memory()
     processes = parallel.world_size()
     cores = os.cpu_count() or 1
-    torch.set_num_threads(max(1, cores // processes))
+    # Beside a GPU the processors draw samples, and whoever leads the GPU must not wait for them.
+    torch.set_num_threads(1 if device.type == "cuda" else max(1, cores // processes))
     schedule = Schedule(
         steps=recipe.steps,
         peak=recipe.peak,
@@ -126,8 +127,10 @@ def _pupil(
         stored = stored_in(Path(recipe.start)) or StoredModel(resolve(recipe.start, (*CONFIG_FILES, *WEIGHT_FILES)))
         absent = load_weights(stored, pupil)
     pupil.begin(recipe.seed, absent)
-    if device.type == "cuda" and layout.expert_parallel == 1:
-        fuse_experts(model)
+    if device.type == "cuda":
+        fuse_norms(model)
+        if layout.expert_parallel == 1:
+            fuse_experts(model)
     return pupil
 
 

@@ -106,12 +106,14 @@ def spread_context(learner: Learner, group: dist.ProcessGroup) -> None:
     learner.decode = partial(_decode, learner, group)  # type: ignore[method-assign]
 
 
-def _decode(learner: Learner, group: dist.ProcessGroup, batch: Batch, features: Tensor | None) -> Hidden:
+def _decode(
+    learner: Learner, group: dist.ProcessGroup, batch: Batch, features: Tensor | None, at: Tensor | None = None
+) -> Hidden:
     assert isinstance(batch, Share)
     if features is not None:
         everyones = gathered(features, batch.feature_counts, group)
         features = everyones.index_select(0, batch.features.to(everyones.device))
-    embeds = learner.model.embed(batch.input_ids, features)
+    embeds = learner.model.embed(batch.input_ids, features, at)
     hidden = learner.model.hidden(embeds, batch.positions, batch.lengths)
     cut = Cut(sum(batch.lengths), dist.get_world_size(group))
     return Hidden(hidden.states, [_whole(routing, cut, group) for routing in hidden.routings])
