@@ -2,7 +2,10 @@
 
 import base64
 import json
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +21,7 @@ from recipes.nano import (
     compose,
     evaluation,
     fonts,
+    packages,
     paper,
     questions,
     scenes,
@@ -25,6 +29,7 @@ from recipes.nano import (
     text,
 )
 from recipes.nano.pictures import HELDOUT_STYLE, TRAINING_STYLES
+from recipes.nano.sets import SMALL, here
 from tests.nano import needs_data, needs_full_data
 
 HERE = Path(__file__).parent
@@ -294,3 +299,39 @@ def test_heldout_styles_names_and_book_are_apart() -> None:
     # A few phrases ("For example:") stand in every manual.
     shared = set(book("train")) & set(book("heldout"))
     assert sum(map(len, shared)) < 0.02 * sum(map(len, book("heldout")))
+
+
+DRAW_ALL = """
+import sys
+from pathlib import Path
+from kimi_vl.processor import KimiVLProcessor
+from kimi_vl.train.recipe import read_recipe
+from kimi_vl.train.sources import exams_of, mixture_of
+from kimi_vl.train.stages.joint import STAGE
+recipe = read_recipe(Path(sys.argv[1]) / "joint.toml")
+mixture = mixture_of(recipe, STAGE, KimiVLProcessor.from_pretrained("nano"))
+print(sum(len(source.draw(0, 1).input_ids) > 0 for source in mixture.sources), len(mixture.sources))
+print(sum(len(exam.questions) for exam in exams_of(recipe)), len(recipe.exams))
+"""
+
+
+@pytest.mark.skipif(here() is not SMALL, reason="of the small set, for the full one takes minutes to pack")
+@needs_data
+def test_what_is_packed_is_enough_to_train_and_to_be_examined(tmp_path: Path) -> None:
+    """On a machine that fetches nothing: every source and exam of the joint stage, from the packed file alone."""
+
+    def run(*command: str, data: Path) -> str:
+        environment = os.environ | {"NANO_DATA": str(data)}
+        return subprocess.run(
+            [sys.executable, *command], env=environment, check=True, cwd=HERE.parent, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+    packed, elsewhere = tmp_path / "nano.tar.xz", tmp_path / "data"
+    run("-m", "recipes.nano.pack", str(packed), data=packages.DATA)
+    run("-m", "recipes.nano.pack", "-x", str(packed), data=elsewhere)
+    run("-m", "recipes.nano.smoke", str(tmp_path / "recipes"), data=elsewhere)
+    (drawn, sources), (asked, exams) = (
+        map(int, line.split()) for line in run("-c", DRAW_ALL, str(tmp_path / "recipes"), data=elsewhere).splitlines()
+    )
+    assert drawn == sources > 10
+    assert asked == 2 * exams > 10

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from recipes.nano import books, packages
+from recipes.nano import sources as nano
 from recipes.nano.conversation import Conversation
 from recipes.nano.fonts import Split
 from recipes.nano.questions import CANNOT_TELL
+from recipes.nano.samples import tokenizer
 from recipes.nano.screens import capture, icons, shots, sources, targets, view, wordings
 from recipes.nano.screens import questions as screen_questions
 from recipes.nano.sets import SETS
@@ -25,6 +27,7 @@ Draw = Callable[[int, int, Split], Conversation]
 SAMPLES: dict[str, Draw] = {
     "grounding": sources.grounding_sample,
     "element": sources.element_sample,
+    "line": sources.line_sample,
     "paragraph": sources.paragraph_sample,
     "reading": sources.screen_reading_sample,
     "question": sources.screen_question_sample,
@@ -149,6 +152,13 @@ def test_points_are_written_and_read() -> None:
 def test_made_samples_repeat(kind: str, split: Split, small_shelf: None) -> None:
     for index in range(20):
         _check_repeats(SAMPLES[kind], index, split)
+
+
+def test_the_reading_head_sees_the_line_that_is_asked_for(small_shelf: None) -> None:
+    for sample in (nano.screen_line(0, 3), nano.captioned_screen_line(0, 3)):
+        assert sample.written
+        assert tokenizer().decode(sample.input_ids[sample.answer_mask].tolist()).startswith(sample.written)
+    assert nano.screen_paragraph(0, 3).written is None
 
 
 def test_made_targets_are_unique(small_shelf: None) -> None:

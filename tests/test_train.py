@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torch.testing import assert_close
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
 from kimi_vl.patches import normalised
 from kimi_vl.train.data import Mixture, Source
-from kimi_vl.train.fused import fuse_experts
+from kimi_vl.train.fused import fuse_experts, fuse_norms
 from kimi_vl.train.learner import Learner
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.losses import siglip_loss
@@ -394,9 +395,12 @@ def test_siglip_is_the_papers() -> None:
     assert twins.item() == pytest.approx(2 * math.log(2) + 2 * math.log(1 + math.exp(1)))
 
 
-def test_experts_as_one_matrix_give_the_same_and_learn_the_same() -> None:
+@pytest.mark.parametrize("fuse", [fuse_experts, fuse_norms])
+def test_what_is_fused_gives_the_same_and_learns_the_same(
+    fuse: Callable[[Model], None],
+) -> None:
     models = [random_model(config=TINY), random_model(config=TINY)]
-    fuse_experts(models[1])
+    fuse(models[1])
     learned = [learn(pupil_of(model), with_picture(0, (2, 8)), words(60, 1, 50)) for model in models]
     for one in learned:
         one.loss.backward()

@@ -1,6 +1,6 @@
-"""All that training draws on, in one file for a machine that fetches nothing.
+"""All that training and its exams draw on, in one file for a machine that fetches nothing.
 
-    python -m recipes.nano.pack FILE      what lies in .data/nano, without packages and what is held out
+    python -m recipes.nano.pack FILE      what lies in .data/nano, without packages
     python -m recipes.nano.pack -x FILE   and there again
 
 Emoji go as SVG and are drawn on arrival, clip art, whose SVG is large, as WebP: a tenth of the albums' size.
@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from recipes.nano.fonts import HELDOUT_FAMILIES
 from recipes.nano.packages import DATA
 from recipes.nano.pictures import HELDOUT_STYLE
 from recipes.nano.raster import CLIPART, EMOJI_SIDE, album, draw, emoji_drawings
@@ -41,7 +40,7 @@ def pack(target: Path) -> None:
                 inside = path.relative_to(DATA)
                 if path.is_file() and path.suffix != ".npy" and not _stays(inside):
                     file.add(path, str(inside))
-        for style in here().styles:
+        for style in _styles():
             svgs = [drawing.svg for drawing in emoji_drawings(style)]
             _add(file, f"emoji/{style}.svgs", json.dumps(svgs).encode())
         if here().clipart:
@@ -51,8 +50,11 @@ def pack(target: Path) -> None:
 
 
 def _stays(inside: Path) -> bool:
-    family, _, cut = inside.stem.partition("_")
-    return inside.stem == HELDOUT_STYLE or "heldout" in str(inside) or family in HELDOUT_FAMILIES or cut in _RARE_CUTS
+    return inside.parts[0] == "fonts" and inside.stem.partition("_")[2] in _RARE_CUTS
+
+
+def _styles() -> tuple[str, ...]:
+    return (*here().styles, HELDOUT_STYLE)
 
 
 def _add(file: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -76,7 +78,7 @@ def unpack(source: Path) -> None:
         begin(_packed_set(file))
         file.extractall(DATA, filter="data")
     with ProcessPoolExecutor() as pool:
-        for style in here().styles:
+        for style in _styles():
             svgs = json.loads((DATA / f"emoji/{style}.svgs").read_text())
             drawn = pool.map(partial(draw, side=EMOJI_SIDE), svgs, chunksize=8)
             np.save(DATA / f"emoji/{style}.npy", np.stack([np.asarray(picture) for picture in drawn]))

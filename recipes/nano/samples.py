@@ -65,12 +65,23 @@ def captioning(draw: Callable[[int, int, Split], Captioned]) -> Draw:
     return sample
 
 
-def read_aloud(draw: Callable[[int, int, Split], Conversation]) -> Draw:
+def read_aloud(draw: Callable[[int, int, Split], Conversation], *, line: bool = False) -> Draw:
     """The pictures of a source that asks to read, with what stands on them as their caption."""
 
     def sample(seed: int, index: int) -> Sample:
         shown = draw(seed, index, "train")
-        return of_caption(shown.pictures[0], shown.turns[0].answer)
+        text = shown.turns[0].answer
+        return of_caption(shown.pictures[0], text, written=text if line else None)
+
+    return sample
+
+
+def reading(draw: Callable[[int, int, Split], Conversation]) -> Draw:
+    """A source that asks to read one line, which the tower's reading head sees too."""
+
+    def sample(seed: int, index: int) -> Sample:
+        shown = draw(seed, index, "train")
+        return of_conversation(shown, written=shown.turns[0].answer)
 
     return sample
 

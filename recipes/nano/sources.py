@@ -14,6 +14,7 @@ from recipes.nano.samples import (
     line_captioned,
     plain_text,
     read_aloud,
+    reading,
     talking,
     whole_text,
 )
@@ -25,6 +26,7 @@ text = plain_text
 captioned_line = line_captioned
 captioned_picture = captioning(caption_sample)
 captioned_screen = read_aloud(screens.paragraph_sample)
+captioned_screen_line = read_aloud(screens.line_sample, line=True)
 
 # Conversations
 line = line_asked
@@ -37,7 +39,8 @@ side = conversing(scenes.side_conversation)
 pictures = conversing(several.several_sample)
 pointing = conversing(screens.grounding_sample)
 element = conversing(screens.element_sample)
-screen_line = conversing(screens.paragraph_sample)
+screen_line = reading(screens.line_sample)
+screen_paragraph = conversing(screens.paragraph_sample)
 screen = conversing(screens.screen_reading_sample)
 screen_question = conversing(screens.screen_question_sample)
 chart = conversing(charts.chart_sample)
@@ -58,5 +61,8 @@ long_book_8k = whole_text(long_text.prose, _8K)
 
 # A small set that was made without a browser has none of what these show (smoke.py).
 SHOWING_SCREENS = frozenset(
-    ("captioned_screen", "pointing", "element", "screen_line", "screen", "screen_question", "screen_lines"),
+    (
+        *("captioned_screen", "captioned_screen_line", "screen_line", "screen_paragraph", "screen", "screen_question"),
+        *("pointing", "element", "screen_lines"),
+    )
 )

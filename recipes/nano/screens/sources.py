@@ -83,6 +83,14 @@ def element_sample(seed: int, index: int, split: Split) -> Conversation:
     return Conversation((view.image,), tuple(turns))
 
 
+def line_sample(seed: int, index: int, split: Split) -> Conversation:
+    """One line as a browser shows it, and its text."""
+    random = Random(f"screen-line/{seed}/{split}/{index}")
+    screen, lines = _consecutive(random, split, 1)
+    image = _piece(random, screen, lines, split)
+    return Conversation((image,), (Turn(_wording(random, questions.READ, split), lines[0].text),))
+
+
 def paragraph_sample(seed: int, index: int, split: Split) -> Conversation:
     """1 to 8 consecutive lines of one block, and their text."""
     random = Random(f"paragraph/{seed}/{split}/{index}")
