@@ -27,6 +27,12 @@ def within(lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor
     return which, torch.arange(tokens, device=device) - first
 
 
+def places_from(firsts: Sequence[int], lengths: Sequence[int], device: torch.device) -> Tensor:
+    """The places in a row of segments that begin at ``firsts``, in their order: [sum of lengths] int64."""
+    which, nth = within(lengths, device)
+    return sent(list(firsts), device).index_select(0, which) + nth
+
+
 def segment_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *, scale: float, causal: bool) -> Tensor:
     """Attention of every segment to itself.
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from kimi_vl.config import MoonViTConfig
 from kimi_vl.model.rotary import rotate_pairs
-from kimi_vl.model.segments import segment_attention, sent, within
+from kimi_vl.model.segments import places_from, segment_attention, sent, within
 
 Grid = tuple[int, int]  # rows, columns of a picture, in patches
 
@@ -103,9 +103,8 @@ class Learnable2DInterpPosEmb(nn.Module):
         if len(distinct) == len(grids):
             return resampled
         firsts = dict(zip(distinct, itertools.accumulate((h * w for h, w in distinct), initial=0), strict=False))
-        picture, nth = within([h * w for h, w in grids], self.weight.device)
-        first = sent([firsts[grid] for grid in grids], self.weight.device)
-        return resampled.index_select(0, first.index_select(0, picture) + nth)
+        at = places_from([firsts[grid] for grid in grids], [h * w for h, w in grids], self.weight.device)
+        return resampled.index_select(0, at)
 
     def resample(self, grids: Sequence[Grid]) -> Tensor:
         """[L, D]: every patch takes sixteen places of the table, four rows by four columns."""

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.rotary import rotate_pairs
-from kimi_vl.model.segments import segment_attention, sent, within
+from kimi_vl.model.segments import places_from, segment_attention, sent, within
 from kimi_vl.patches import ImageProcessorConfig, normalised
 from kimi_vl.train import parallel
 from kimi_vl.train.learned import Learned, Pupil
@@ -132,8 +132,8 @@ class ImageTextLearner(Pupil):
         """Each caption after its picture, in one row."""
         both = [count + length for count, length in zip(counts, batch.lengths, strict=True)]
         firsts = list(itertools.accumulate(both, initial=0))[:-1]
-        seen_at = _places_from(firsts, counts, seen.device)
-        text_at = _places_from([f + c for f, c in zip(firsts, counts, strict=True)], batch.lengths, seen.device)
+        seen_at = places_from(firsts, counts, seen.device)
+        text_at = places_from([f + c for f, c in zip(firsts, counts, strict=True)], batch.lengths, seen.device)
         row = seen.new_empty(sum(both), seen.shape[1]).index_copy(0, seen_at, seen).index_copy(0, text_at, words)
         states = self.text_decoder(row, within(both, seen.device)[1], both, causal=True)
         before = states.index_select(0, text_at.index_select(0, batch.seen))
@@ -151,9 +151,3 @@ def _means(x: Tensor, lengths: Sequence[int]) -> Tensor:
     of_segment, _ = within(lengths, x.device)
     sums = torch.zeros(len(lengths), x.shape[1], device=x.device).index_add(0, of_segment, x.float())
     return sums / sent(list(lengths), x.device)[:, None]
-
-
-def _places_from(firsts: Sequence[int], lengths: Sequence[int], device: torch.device) -> Tensor:
-    """The places in a row of segments that begin at ``firsts``: [sum of lengths] int64."""
-    which, nth = within(lengths, device)
-    return sent(list(firsts), device).index_select(0, which) + nth

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kimi_vl.config import MoonViTConfig
-from kimi_vl.model.segments import sent, within
+from kimi_vl.model.segments import places_from, sent, within
 from kimi_vl.model.vision import places_of
 
 FRAMES_PER_COLUMN = 4
@@ -55,8 +55,7 @@ class ReadingHead(nn.Module):
         tokens = [h * w // merged.shape[1] for h, w in grids]
         lines = [i for i, text in enumerate(texts) if text is not None]
         firsts = [0, *itertools.accumulate(tokens)]
-        line, nth = within([tokens[i] for i in lines], merged.device)
-        kept = sent([firsts[i] for i in lines], merged.device).index_select(0, line) + nth
+        kept = places_from([firsts[i] for i in lines], [tokens[i] for i in lines], merged.device)
         frames, counts = self(merged.index_select(0, kept), [grids[i] for i in lines])
         line, nth = within(counts, merged.device)
         # A row that filled the gaps in place of zeros would have to gather all their gradients, one by one.

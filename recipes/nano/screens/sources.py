@@ -86,15 +86,16 @@ def element_sample(seed: int, index: int, split: Split) -> Conversation:
 def line_sample(seed: int, index: int, split: Split) -> Conversation:
     """One line as a browser shows it, and its text."""
     random = Random(f"screen-line/{seed}/{split}/{index}")
-    screen, lines = _consecutive(random, split, 1)
-    image = _piece(random, screen, lines, split)
-    return Conversation((image,), (Turn(_wording(random, questions.READ, split), lines[0].text),))
+    return _lines_asked(random, split, 1)
 
 
 def paragraph_sample(seed: int, index: int, split: Split) -> Conversation:
     """1 to 8 consecutive lines of one block, and their text."""
     random = Random(f"paragraph/{seed}/{split}/{index}")
-    count = 1 if random.random() < 0.3 else random.randint(2, 8)
+    return _lines_asked(random, split, 1 if random.random() < 0.3 else random.randint(2, 8))
+
+
+def _lines_asked(random: Random, split: Split, count: int) -> Conversation:
     screen, lines = _consecutive(random, split, count)
     image = _piece(random, screen, lines, split)
     return Conversation((image,), (Turn(_wording(random, questions.READ, split), _text(lines)),))
