@@ -176,7 +176,7 @@ def render(
                 write(tokenizer.encode(text), is_answer=is_answer)
             else:
                 for _ in parts:
-                    write(_picture(next(counts), tokenizer))
+                    write(picture_ids(next(counts), tokenizer))
         write([tokenizer.im_end_id], is_answer=is_answer)
     if add_generation_prompt:
         write(_opening("assistant", tokenizer))
@@ -192,7 +192,8 @@ def _opening(role: Role, tokenizer: Tokenizer) -> list[int]:
     return [who[role], *tokenizer.encode(role), tokenizer.im_middle_id]
 
 
-def _picture(tokens: int, tokenizer: Tokenizer) -> list[int]:
+def picture_ids(tokens: int, tokenizer: Tokenizer) -> list[int]:
+    """A picture of so many tokens, between the marks that are around one."""
     return [
         tokenizer.media_start_id,
         *tokenizer.encode("image"),

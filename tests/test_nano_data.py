@@ -14,6 +14,7 @@ from random import Random
 import numpy as np
 import pytest
 import tiktoken
+import torch
 from PIL import Image
 
 from recipes.nano import (
@@ -21,10 +22,13 @@ from recipes.nano import (
     compose,
     evaluation,
     fonts,
+    lines,
     packages,
     paper,
     questions,
+    samples,
     scenes,
+    sources,
     strings,
     text,
 )
@@ -258,6 +262,25 @@ def test_lines_repeat_and_keep_their_size(split: fonts.Split) -> None:
         assert one.image.width <= WIDEST
         assert np.asarray(one.image).std() > 3
     assert 0.5 < sum(one.image.height <= 28 for one in found) / len(found) < 0.8
+
+
+@needs_data
+def test_a_pair_is_a_picture_and_then_its_caption() -> None:
+    for index in range(20):
+        line = lines.line_sample(3, index, "train")
+        pair = sources.paired_line(3, index)
+        marks = [i for i, learned in enumerate(pair.answer_mask.tolist()) if not learned]
+        picture, caption = pair.input_ids[: len(marks)].tolist(), pair.input_ids[len(marks) :].tolist()
+        assert marks == list(range(len(marks)))
+        tokenizer = samples.tokenizer()
+        assert caption == [*tokenizer.encode(line.text), tokenizer.eos_id]
+        assert picture.count(tokenizer.media_pad_id) == pair.image_grid_hws.prod() // 4
+        assert (picture[0], picture[-1]) == (tokenizer.media_start_id, tokenizer.media_end_id)
+        captioned = sources.captioned_line(3, index)
+        assert pair.written == line.text
+        if len(line.text) <= samples.SHORT_LINE:
+            assert pair.pixels is not None and captioned.pixels is not None
+            assert torch.equal(pair.pixels, captioned.pixels)
 
 
 @needs_data

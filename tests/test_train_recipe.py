@@ -238,6 +238,17 @@ def test_stages_follow_each_other_to_a_model_that_opens(tmp_path: Path) -> None:
     assert model.generate(processor([{"role": "user", "content": "Hello"}]), SamplingParams(max_new_tokens=3))
 
 
+def test_a_part_that_is_held_still_stays_while_the_rest_moves(tmp_path: Path) -> None:
+    start = run(recipe_of(tmp_path, "text", "draw", config=str(small(tmp_path))), workers=0)
+    still = ["model.vision_tower.", "model.language_model.model.layers.1."]
+    ended = run(recipe_of(tmp_path, "joint", "draw_shown", start=str(start), still=still), workers=0)
+    before, after = load_model(start).state_dict(), load_model(ended).state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not {name for name in moved if f"model.{name}".startswith(tuple(still))}
+    assert {name.split(".")[0] for name in moved} == {"multi_modal_projector", "language_model"}
+    assert "language_model.model.layers.0.self_attn.o_proj.weight" in moved
+
+
 def test_what_is_exported_is_what_was_trained(tmp_path: Path) -> None:
     """(H13)"""
     folder = run(recipe_of(tmp_path, "joint", "draw_shown", config=str(small(tmp_path))), workers=0)
@@ -292,6 +303,8 @@ def test_the_base_of_the_rotary_embedding_rises_with_the_context(tmp_path: Path)
         ({"start": "nowhere"}, "no model 'nowhere'"),
         ({"batch_size": 4, "pieces": 3}, "is not cut evenly"),
         ({"resolution": 0.5}, "resolution: stage joint has conversations, whose pictures keep their size"),
+        ({"still": ["vision_tower."]}, "still: no weight's name begins with 'vision_tower.'; .* model.vision_tower."),
+        ({"still": ["model.", "reader."]}, "still: model., reader. is all that this stage moves"),
         ({"sources": (SourceRecipe("x", 1.0, draw="nowhere:x"),)}, "source x: there is no nowhere:x"),
         ({"sources": (SourceRecipe("x", 1.0, draw="tests.training:nothing"),)}, "source x: there is no tests.training"),
         ({"sources": (SourceRecipe("x", 1.0, draw="json"),)}, "source x"),

@@ -98,6 +98,7 @@ class Recipe:
     """Everything that decides what a stage's run does.
 
     Pictures begin at the share ``resolution`` of their sides and are whole after the share ``growth`` of the steps.
+    Weights whose names begin as one of ``still`` stay as they are, whatever the stage moves.
     """
 
     stage: str
@@ -114,6 +115,7 @@ class Recipe:
     pieces: int = 1
     passes: int = 1
     reading: float = 0.0
+    still: list[str] = field(default_factory=list)  # such as model.vision_tower.
     resolution: float = 1.0
     growth: float = 0.5
     warmup: int = 50

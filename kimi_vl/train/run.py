@@ -12,7 +12,7 @@ import ctypes
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,8 +109,7 @@ def _pupil(
     with torch.device("meta"):
         model = KimiVLForConditionalGeneration(config)
         pupil = stage.pupil(model, processor.image_config, recipe.reading)
-    for name, parameter in pupil.named_parameters():
-        parameter.requires_grad_(name.startswith(stage.moves))
+    _hold_still(pupil, stage.moves, recipe.still)
     recompute_layers(pupil, recipe.recompute)
     if layout.processes > 1:
         from kimi_vl.train.scale.sharding import lay_out
@@ -132,6 +131,19 @@ def _pupil(
         if layout.expert_parallel == 1:
             fuse_experts(model)
     return pupil
+
+
+def _hold_still(pupil: Pupil, moves: tuple[str, ...], still: Sequence[str]) -> None:
+    """Lets move what the stage moves, but for what is to stay."""
+    parameters = dict(pupil.named_parameters())
+    for beginning in still:
+        if not any(name.startswith(beginning) for name in parameters):
+            parts = sorted({".".join(name.split(".")[:2]) + "." for name in parameters})
+            raise ValueError(f"still: no weight's name begins with {beginning!r}; there are {', '.join(parts)}")
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(name.startswith(moves) and not name.startswith(tuple(still)))
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        raise ValueError(f"still: {', '.join(still)} is all that this stage moves")
 
 
 def _cut(config: KimiVLConfig, layout: Layout) -> Callable[[Batch], Batch] | None:

@@ -5,14 +5,16 @@ Comes in: what the sources draw. Goes out: `Sample`, ids and patches of bytes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from random import Random
 
 import torch
 from PIL import Image
 
-from kimi_vl.chat import FilePart, Message, PicturePart, PictureSource, TextPart, render, with_pages
+from kimi_vl.chat import FilePart, Message, PicturePart, PictureSource, TextPart, picture_ids, render, with_pages
 from kimi_vl.hub import NANO
 from kimi_vl.patches import ImageProcessorConfig, cut_bytes, fit, plan_grid
 from kimi_vl.processor import KimiVLProcessor
@@ -76,6 +78,19 @@ def read_aloud(draw: Callable[[int, int, Split], Conversation], *, line: bool = 
     return sample
 
 
+def paired(draw: Draw) -> Draw:
+    """A source of captions, for the decoder: the picture, then the caption, and no word between them."""
+
+    def sample(seed: int, index: int) -> Sample:
+        captioned = draw(seed, index)
+        merged = int(captioned.image_grid_hws.prod()) // math.prod(PICTURES.merge_kernel_size)
+        picture, caption = picture_ids(merged, tokenizer()), captioned.input_ids[1:].tolist()
+        ids = torch.tensor([*picture, *caption])
+        return replace(captioned, input_ids=ids, answer_mask=torch.arange(len(ids)) >= len(picture))
+
+    return sample
+
+
 def reading(draw: Callable[[int, int, Split], Conversation]) -> Draw:
     """A source that asks to read one line, which the tower's reading head sees too."""
 
@@ -86,9 +101,9 @@ def reading(draw: Callable[[int, int, Split], Conversation]) -> Draw:
     return sample
 
 
-def line_captioned(seed: int, index: int) -> Sample:
+def line_captioned(seed: int, index: int, *, short_until: int = 0) -> Sample:
     """A line of text, and the text as its caption."""
-    line = line_sample(seed, index, "train", longest=SHORT_LINE if index < SHORT_UNTIL else LONGEST)
+    line = line_sample(seed, index, "train", longest=SHORT_LINE if index < short_until else LONGEST)
     return of_caption(line.image, line.text, written=line.text)
 
 

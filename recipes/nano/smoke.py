@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 from recipes.nano.screens import shots
@@ -19,6 +20,7 @@ from recipes.nano.sources import SHOWING_SCREENS
 
 RECIPES = Path(__file__).parent
 _TABLES = re.compile(r"^(?=\[\[)", re.MULTILINE)
+_WITHOUT = re.compile(r"(?m)^without = \[(.*)\]$")
 _FEW = 2  # questions of an exam
 
 
@@ -41,13 +43,22 @@ def without_screens(recipe: str) -> tuple[str, list[str]]:
     return "".join(kept), gone
 
 
+def _still_there(without: re.Match[str], lost: Collection[str]) -> str:
+    return f"without = [{', '.join(name for name in without[1].split(', ') if name not in lost)}]"
+
+
 def write(folder: Path, *, screens: bool) -> dict[str, list[str]]:
     """Every recipe into ``folder``. Returns the names of the sources that each went without."""
     folder.mkdir(parents=True, exist_ok=True)
-    went: dict[str, list[str]] = {}
-    for path in sorted(RECIPES.glob("*.toml")):
-        text = path.read_text(encoding="utf-8")
-        text, went[path.name] = (text, []) if screens else without_screens(text)
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(RECIPES.glob("*.toml"))}
+    went: dict[str, list[str]] = {path.name: [] for path in texts}
+    if not screens:
+        less = {path: without_screens(text) for path, text in texts.items()}
+        went = {path.name: gone for path, (_, gone) in less.items()}
+        # What one recipe has lost another can no longer do without.
+        lost = {f'"{name}"' for gone in went.values() for name in gone}
+        texts = {path: _WITHOUT.sub(lambda found: _still_there(found, lost), text) for path, (text, _) in less.items()}
+    for path, text in texts.items():
         (folder / path.name).write_text(re.sub(r"(?m)^count = \d+$", f"count = {_FEW}", text), encoding="utf-8")
     return went
 

@@ -8,10 +8,12 @@ from recipes.nano import chats, long_chats, long_pages, long_text, paragraphs, s
 from recipes.nano.captioned import caption_sample
 from recipes.nano.figures import charts, receipts, tables
 from recipes.nano.samples import (
+    SHORT_UNTIL,
     captioning,
     conversing,
     line_asked,
     line_captioned,
+    paired,
     plain_text,
     read_aloud,
     reading,
@@ -23,10 +25,16 @@ from recipes.nano.screens import sources as screens
 text = plain_text
 
 # For the tower alone
-captioned_line = line_captioned
+captioned_line = partial(line_captioned, short_until=SHORT_UNTIL)
 captioned_picture = captioning(caption_sample)
 captioned_screen = read_aloud(screens.paragraph_sample)
 captioned_screen_line = read_aloud(screens.line_sample, line=True)
+
+# The same for the decoder
+paired_line = paired(line_captioned)
+paired_picture = paired(captioned_picture)
+paired_screen = paired(captioned_screen)
+paired_screen_line = paired(captioned_screen_line)
 
 # Conversations
 line = line_asked
@@ -63,6 +71,7 @@ long_book_8k = whole_text(long_text.prose, _8K)
 SHOWING_SCREENS = frozenset(
     (
         *("captioned_screen", "captioned_screen_line", "screen_line", "screen_paragraph", "screen", "screen_question"),
+        *("paired_screen", "paired_screen_line"),
         *("pointing", "element", "screen_lines"),
     )
 )
