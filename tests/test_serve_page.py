@@ -633,15 +633,22 @@ def test_a_reload_keeps_the_conversation_its_pictures_and_what_is_being_written(
 
 
 def test_an_answer_that_the_page_did_not_see_to_its_end_can_be_asked_for_again(page: Page, scripted: Scripted) -> None:
+    asked_for_its_card: list[Route] = []
+    page.route("**/v1/models", lambda route: asked_for_its_card.append(route))
     page.goto(scripted.url)
     scripted.replies.put(Reply(held_after(says("Half"), threading.Event())))
-    send(page, "Tell me.")
+    box(page).fill("Tell me.")
+    box(page).press("Enter")
+    expect(page.get_by_role("article", name="Answer")).to_be_visible()  # it is not known yet whose
+    asked_for_its_card[0].continue_()
+    page.unroute("**/v1/models")
     expect(said(page)).to_have_text("Half")
     other = page.context.new_page()  # which finds what would be found if the first were gone
     other.goto(scripted.url)
     expect(questions(other)).to_contain_text("Tell me.")
     expect(other.get_by_role("alert")).to_contain_text("The page was left before the answer was whole")
     expect(answers(other)).to_have_attribute("aria-busy", "false")
+    expect(said(other)).to_have_text("Half")
     other.close()
     page.reload()
     expect(page.get_by_role("alert")).to_contain_text("whole")
