@@ -265,15 +265,15 @@ def a3b() -> KimiVLConfig:
 
 
 def nano() -> KimiVLConfig:
-    """The same architecture at about 10 M parameters, over a vocabulary of 3,840 ranks and 256 special ids."""
+    """The same architecture at 19 M parameters, over a vocabulary of 3,840 ranks and 256 special ids."""
     return KimiVLConfig(
         text_config=TextConfig(
             vocab_size=4096,
             hidden_size=256,
             intermediate_size=768,
             moe_intermediate_size=128,
-            num_hidden_layers=4,
-            num_attention_heads=4,
+            num_hidden_layers=8,
+            num_attention_heads=8,
             n_shared_experts=2,
             n_routed_experts=8,
             num_experts_per_tok=2,
@@ -287,12 +287,13 @@ def nano() -> KimiVLConfig:
             pad_token_id=4095,
         ),
         vision_config=MoonViTConfig(
-            hidden_size=192,
-            intermediate_size=768,
-            num_hidden_layers=6,
+            patch_size=8,
+            hidden_size=256,
+            intermediate_size=1024,
+            num_hidden_layers=8,
             num_attention_heads=4,
-            init_pos_emb_height=16,
-            init_pos_emb_width=32,
+            init_pos_emb_height=32,
+            init_pos_emb_width=48,
         ),
         media_placeholder_token_id=3861,
     )

@@ -60,14 +60,23 @@ def check_fit(config: KimiVLConfig, inputs: ModelInputs, max_new_tokens: int) ->
             f"{inputs.text_tokens} text tokens, {inputs.image_tokens} image tokens and {max_new_tokens} new "
             f"tokens exceed the context of {limit}: ask for fewer, or send fewer or smaller pictures"
         )
-    check_vocabulary(inputs.vocab_size, config)
+    _check_vocabulary(inputs.vocab_size, config)
+    if inputs.pixel_values is not None:
+        _check_patches(inputs.pixel_values.shape[-1], config)
 
 
-def check_vocabulary(ids: int, config: KimiVLConfig) -> None:
-    """Raises ``ValueError`` where a tokenizer of so many ids is not that of a model of this config."""
+def _check_vocabulary(ids: int, config: KimiVLConfig) -> None:
     known = config.text_config.vocab_size
     if ids != known:
         raise ValueError(f"the tokenizer has {ids} ids, the model {known}: load both from the same checkpoint")
+
+
+def _check_patches(side: int, config: KimiVLConfig) -> None:
+    known = config.vision_config.patch_size
+    if side != known:
+        raise ValueError(
+            f"the processor cuts patches of {side} pixels, the model sees {known}: load both from the same checkpoint"
+        )
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,17 @@ class KimiVLProcessor:
         if not isinstance(raw, dict):
             raise ValueError(f"{path} must hold a mapping, not {type(raw).__name__}")
         return cls(Tokenizer.from_pretrained(folder), ImageProcessorConfig.from_dict(raw))
+
+    def check(self, config: KimiVLConfig) -> None:
+        """Raises ``ValueError`` where its tokens or its patches are not those of a model of this config."""
+        _check_vocabulary(self.tokenizer.vocab_size, config)
+        _check_patches(self.image_config.patch_size, config)
+        mine, known = self.image_config.merge_kernel_size, config.vision_config.merge_kernel_size
+        if tuple(mine) != tuple(known):
+            raise ValueError(
+                f"the processor merges {mine[0]} x {mine[1]} patches, the model {known[0]} x {known[1]}: load both "
+                "from the same checkpoint"
+            )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the files that :meth:`from_pretrained` and the official classes read."""

@@ -28,7 +28,7 @@ def noise(seed: int, width: int, height: int) -> Image.Image:
 def picture(seed: int) -> Image.Image:
     """Noise of a size of its own."""
     r = random.Random(seed)
-    return noise(seed, r.randint(1, 180), r.randint(1, 90))
+    return noise(seed, r.randint(1, 104), r.randint(1, 52))
 
 
 def ask(model: EngineModel, *parts: str | Image.Image, params: SamplingParams) -> Request:

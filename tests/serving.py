@@ -109,4 +109,5 @@ def shown(data: bytes, **wishes: Any) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": data_url(data), **wishes}}
 
 
+LINE_TOKENS = 48  # as nano sees it
 LINE_PART = shown(LINE_FILE.read_bytes())

@@ -367,6 +367,13 @@ def test_the_tokenizer_of_another_model_is_refused() -> None:
         MODEL.stream(other)
 
 
+def test_patches_of_another_model_are_refused() -> None:
+    assert INPUTS.pixel_values is not None
+    other: ModelInputs = replace(INPUTS, pixel_values=INPUTS.pixel_values[..., :8, :8])
+    with pytest.raises(ValueError, match="the processor cuts patches of 8 pixels, the model sees 14"):
+        MODEL.stream(other)
+
+
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, float16, not 'int8'"):
         KimiVL.from_pretrained("nano", dtype="int8")

@@ -150,7 +150,7 @@ BAD = {
     "plan other-4-bits": "quantised in a way that is not known here",
     "plan nano --context 0": "'--context'",
     "plan nano --context 131073": "131,073 tokens is more than the 131,072",
-    "plan nano --pictures 16 --context 16384": "16 pictures of 1,024 tokens fill a context of 16,384",
+    "plan nano --pictures 16 --context 16384": "16 pictures of 4,096 tokens fill a context of 16,384",
     "plan nano --size 9999999x1": "under 512 patches",
     "plan nano --devices 8": "--devices says nothing without --train",
     "plan nano --train --batch 2": "--batch says nothing with --train",
@@ -161,7 +161,7 @@ BAD = {
     "plan nano --train --tokens 8192 --devices 64": "too short for 64 devices",
     "plan nano --train --picture-share 1": "at least 0 and below 1, not 1",
     "plan nano --train --picture-share nan": "at least 0 and below 1, not nan",
-    "plan nano --train --picture-share 0.5 --context 512": "a picture of 1,024 tokens is longer than a sample of 512",
+    "plan nano --train --picture-share 0.5 --context 512": "a picture of 4,096 tokens is longer than a sample of 512",
     "plan nano --train --reached 0": "must be above 0, 1 at most, not 0",
     "plan nano --train --stage-tokens nan": "must be a number above 0, not nan",
     "init new": "--preset (a3b or nano) or --config",
@@ -256,19 +256,16 @@ def test_ask_json_is_one_object(run: Run, folder: Path) -> None:
     assert said["finish_reason"] in ("stop", "length")
     assert set(said["timings"]) == {"preparing", "first_token", "generating"}
     usage = said["usage"]
-    assert usage["image_tokens"] == 11 * 8
-    assert json.loads(both.out)["usage"]["image_tokens"] == 11 * 8 + 3 * 4
+    assert usage["image_tokens"] == 19 * 13
+    assert json.loads(both.out)["usage"]["image_tokens"] == 19 * 13 + 4 * 6
     assert usage["total_tokens"] == usage["text_tokens"] + usage["image_tokens"] + usage["completion_tokens"]
 
 
 def test_ask_about_a_pdf(run: Run, folder: Path) -> None:
-    red, blue = Image.open("red.png"), Image.open("blue.jpg")
-    red.save("both.pdf", save_all=True, append_images=[blue])
+    red = Image.open("red.png")
+    red.save("both.pdf", save_all=True, append_images=[red], resolution=300)
     usage = json.loads(run("ask", "both.pdf", "What?", "--json", *FEW).out)["usage"]
-    assert (
-        usage["image_tokens"]
-        >= 2 * json.loads(run("ask", "red.png", "What?", "--json", *FEW).out)["usage"]["image_tokens"]
-    )
+    assert usage["image_tokens"] == 2 * 19 * 13
     Path("none.pdf").write_bytes(b"%PDF-1.7")
     ended = run("ask", "none.pdf", "What?")
     assert (ended.code, ended.out) == (2, "")
@@ -338,7 +335,7 @@ def test_ask_in_a_pipeline(folder: Path) -> None:
     picture = Path("red.png").read_bytes()
     ended = subprocess.run(command, input=picture, env=environment, capture_output=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["usage"]["image_tokens"] == 3 * 4 + 11 * 8
+    assert json.loads(ended.stdout)["usage"]["image_tokens"] == 4 * 6 + 19 * 13
     assert ended.stderr == b""
 
 
@@ -425,7 +422,7 @@ def test_chat_from_a_pipe_shows_no_prompt(run: Run, folder: Path) -> None:
     ended = run("chat", *FEW, stdin=lines)
     assert ended.code == 0
     assert "> " not in ended.out
-    assert "kimi-vl: none.png: no such file\nred.png: 300 x 200, 88 tokens of the next turn\n" in ended.err
+    assert "kimi-vl: none.png: no such file\nred.png: 300 x 200, 247 tokens of the next turn\n" in ended.err
     assert "/reset" in ended.err
     assert "never read" not in ended.out + ended.err
 
@@ -476,7 +473,7 @@ def test_chat_at_a_terminal_until_ctrl_c(folder: Path) -> None:
     terminal = Terminal("chat", *FEW)
     terminal.wait_for("> ")
     terminal.type("/image red.png\n")
-    terminal.wait_for("88 tokens of the next turn")
+    terminal.wait_for("247 tokens of the next turn")
     # a shell shows 130 for both: on a busy machine a second Ctrl-C may meet an interpreter that is closing down
     assert terminal.code_after("\x03") in (130, -signal.SIGINT)
     assert "Traceback" not in terminal.shown
@@ -501,8 +498,8 @@ def test_info_measures_an_upright_picture(run: Run, folder: Path) -> None:
     Image.new("RGB", (400, 100)).save("turned.jpg", exif=exif)
     said = json.loads(run("info", "nano", "--json", "--picture", "turned.jpg", "--size", "28x56").out)
     turned, small = said["pictures"]
-    assert (turned["name"], turned["size"], turned["h"], turned["w"]) == ("turned.jpg", [100, 400], 30, 8)
-    assert (turned["tokens"], small["tokens"]) == (60, 2)
+    assert (turned["name"], turned["size"], turned["h"], turned["w"]) == ("turned.jpg", [100, 400], 50, 14)
+    assert (turned["tokens"], small["tokens"]) == (25 * 7, 2 * 4)
     assert said["picture_settings"] == "its preprocessor_config.json"
     assert KimiVLConfig.from_dict(said["config"]) == nano()
     assert said["weight_bytes"]["bfloat16"] == 2 * said["parameters"]["total"]
@@ -514,11 +511,11 @@ def test_info_measures_an_upright_picture(run: Run, folder: Path) -> None:
 def test_init_nano_can_answer_at_once(run: Run, folder: Path) -> None:
     made = run("init", "new", "--preset", "nano", "--seed", "7", "--dtype", "float32")
     assert (made.code, made.err) == (0, "")
-    assert made.out == "new: 9.79 M parameters, 39.2 MB\n"
+    assert made.out == "new: 19.40 M parameters, 77.7 MB\n"
     assert run("ask", "red.png", "What is this?", "--model", "new", *FEW).code == 0
     assert not list(folder.glob(".new*"))
     again = run("init", "new", "--preset", "nano", "--force")
-    assert again.out == "new: 9.79 M parameters, 19.7 MB\n"
+    assert again.out == "new: 19.40 M parameters, 38.9 MB\n"
 
 
 def test_init_of_a_config_says_what_is_missing(run: Run, folder: Path) -> None:

@@ -38,7 +38,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 def test_every_figure_is_measured(folder: Path, run: Run) -> None:
     depths = ("--depth", "0", "--depth", "128", "--depth", "640")
-    code, out, _ = run(folder, *FEW, *depths, "--requests", "3", "--size", "56x84", "--threads", "1", "--json")
+    code, out, _ = run(folder, *FEW, *depths, "--requests", "3", "--size", "64x96", "--threads", "1", "--json")
     assert code == 0
     report = json.loads(out)
     assert report["threads"] == 1
@@ -49,7 +49,7 @@ def test_every_figure_is_measured(folder: Path, run: Run) -> None:
         ("ready", ""),
         *((name, at) for name in at_depth for at in ("0", "128", "640")),
         ("decode together", "3"),
-        *((name, "56x84") for name in of_picture),
+        *((name, "64x96") for name in of_picture),
     }
     for (name, _), row in found.items():
         once = name in ("ready", "resident", "anonymous", "file-backed")

@@ -37,7 +37,7 @@ def test_a_token_sees_all_hundred_thousand_before_it(nano4: EngineModel, tokens:
     plain = EngineModel(nano4.config, nano4.decoder, nano4.tower, nano4.projector, Reference(1))
     found = nano4.run(x, [segment], cache.clone())
     wanted = plain.run(x, [segment], cache.clone())
-    assert float((found - wanted).norm() / wanted.norm()) < 0.02
+    assert float((found - wanted).norm() / wanted.norm()) < 0.03
     other = cache.clone()
     other[:, pages[: count // 2]] *= 2  # the older half
     assert float((nano4.run(x, [segment], other) - found).norm() / found.norm()) > 0.1

@@ -23,12 +23,12 @@ from tests.memory import resident
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_flat_over_a_thousand_new_pictures(nano4: EngineModel) -> None:
-    """(B14) Kept, 800 of them would be 70 MB of pixels, or 7 MB of features."""
+    """(B14) Kept, 800 of them would be 22 MB of pixels, or 7 MB of features."""
     engine = Engine(nano4, EngineOptions(context=4096, feature_tokens=200))
     params = SamplingParams(max_new_tokens=1)
     after = {}
     for count in range(0, 1000, 8):
-        run(engine, *(ask(nano4, noise(n, 84 + n % 28, 84), params=params) for n in range(count, count + 8)))
+        run(engine, *(ask(nano4, noise(n, 48 + n % 16, 48), params=params) for n in range(count, count + 8)))
         after[count + 8] = resident()
     assert after[1000] - after[200] < 4_000_000
 
@@ -50,13 +50,13 @@ def test_the_cache_asks_for_large_pages_and_takes_none_before_it_is_used() -> No
 def test_features_stay_within_their_budget(nano4: EngineModel) -> None:
     """Or are those of one picture; those in use are seen once."""
     seen: list[int] = []
-    features = FeatureCache(60)
-    for number, size in enumerate([(100, 100), (100, 100), (300, 300), (100, 100), (28, 28)]):
+    features = FeatureCache(120)
+    for number, size in enumerate([(100, 100), (100, 100), (300, 300), (100, 100), (16, 16)]):
         (shown,) = ask(nano4, noise(number, *size), params=SamplingParams()).pictures
         for _ in range(3):
             assert len(features.get(shown, nano4)) == shown.span.tokens
         seen.append(features.tokens)
-    assert seen == [16, 32, 121, 16, 17]
+    assert seen == [49, 98, 361, 49, 50]
 
 
 @pytest.mark.parametrize("features", [1, 100])
@@ -76,7 +76,7 @@ def test_a_picture_that_is_cut_is_seen_once(nano4: EngineModel, monkeypatch: pyt
     ]
     engine = Engine(nano4, EngineOptions(step_tokens=20, feature_tokens=features))
     said = answers(engine, requests)
-    assert seen == [30] * 18
+    assert seen == [90] * 18
     assert said == {request.id: simple_answer(nano4, request) for request in requests}
 
 

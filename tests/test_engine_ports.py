@@ -142,7 +142,7 @@ def test_an_output_that_is_all_equal_or_repeats_would_be_seen(nano4: EngineModel
     read, name = "Read the text.", "What is this?"
     for image, question, says in (
         (LINE, read, LINE_SAYS),
-        (LINE.crop((0, 0, 140, LINE.height)), read, "Turn left at the"),
+        (LINE.crop((0, 0, 132, LINE.height)), read, "Turn left at the"),
         (shape("red", True), name, "red circle"),
         (shape("blue", False), name, "blue square"),
         (shape("green", True), name, "green circle"),

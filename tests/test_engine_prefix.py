@@ -40,7 +40,7 @@ def test_a_picture_is_read_once(nano4: EngineModel) -> None:
     requests = [ask(nano4, image, "What is this?", params=PARAMS) for image in (A, A, B, A)]
     found = [answer_and_reuse(engine, request) for request in requests]
     whole = (len(requests[0].prompt) - 1) // PAGE * PAGE
-    assert whole == 128
+    assert whole == 320
     assert [reused for _, reused in found] == [0, whole, 0, whole]
     assert [answer for answer, _ in found] == [simple_answer(nano4, request) for request in requests]
     assert found[0][0] != found[2][0]

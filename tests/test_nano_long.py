@@ -26,7 +26,7 @@ from recipes.nano.text import CHARACTERS
 from tests.nano import needs_full_data
 
 SPLITS: tuple[Split, ...] = ("train", "heldout")
-WINDOWS = (512, 1024, 2048)
+WINDOWS = (1024, 2048, 4096)
 NANO = Path(__file__).parents[1] / "recipes" / "nano"
 LOOK = Look(Path("none.ttf"), size=14, pitch=20, margin=6, rows=4, width=224, paper=0)
 
@@ -251,7 +251,7 @@ def test_conversations_repeat_fit_their_window_and_answers_alone_are_learned(
 
 
 @needs_full_data
-@pytest.mark.parametrize(("window", "count"), [(512, 300), (2048, 100), (8192, 30)])
+@pytest.mark.parametrize(("window", "count"), [(1024, 300), (4096, 100), (16384, 30)])
 def test_there_is_always_a_question_and_it_never_leaves_the_window(
     window: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,7 +270,7 @@ def test_each_fact_is_on_its_page_and_on_no_other(split: Split) -> None:
     for seed in range(20):
         random = Random(seed)
         facts = long_facts.some_facts(random, split, 4)
-        read = long_pages.document(random, split, facts, 900, numbered=seed % 2 == 0, depth=random.random())
+        read = long_pages.document(random, split, facts, 1800, numbered=seed % 2 == 0, depth=random.random())
         assert [fact.sentence for fact in read.told.values()] == [fact.sentence for fact in facts[: len(read.told)]]
         assert len(read.told) == min(4, len(read.pages))
         for place, fact in read.told.items():
@@ -316,7 +316,7 @@ def test_texts_and_documents_ask_for_what_is_told_and_now_and_then_for_more() ->
 def test_chats_come_back_to_what_was_said_and_shown_first() -> None:
     seen: set[str] = set()
     for index in range(120):
-        parts = long_chats.chat_drawn(4, index, "heldout", window=1024)
+        parts = long_chats.chat_drawn(4, index, "heldout", window=2048)
         *_, last = parts
         before = [turn for part in parts[:-1] for turn in part.turns]
         pictured = False
@@ -347,7 +347,7 @@ def test_chats_come_back_to_what_was_said_and_shown_first() -> None:
 def test_pages_fill_what_they_may_and_no_more() -> None:
     nothing = [Turn("", "")]
     for seed in range(200):
-        room = 400 + 9 * seed
+        room = 800 + 9 * seed
         read = long_pages.document(Random(seed), "train", [], room, numbered=seed % 3 > 0)
         others = long_pages._tokens(nothing, read.look, 0, read.numbered)
         # One page more might have had a name of a token more, as all the others then.
@@ -358,20 +358,20 @@ def test_pages_fill_what_they_may_and_no_more() -> None:
 @needs_full_data
 @pytest.mark.parametrize("name", heldout.LONG)
 def test_exams_fill_the_window_and_go_evenly_through_it(name: str) -> None:
-    exams = list(heldout.LONG[name](8, 1024))
-    again = list(heldout.LONG[name](8, 1024))
+    exams = list(heldout.LONG[name](8, 2048))
+    again = list(heldout.LONG[name](8, 2048))
     assert [exam.question for exam in exams] == [exam.question for exam in again]
     kinds = [exam.kind for exam in exams]
     assert {kinds.count(kind) for kind in kinds} == {2}
     for exam in exams:
         message = question_of(exam.pictures, exam.question, pages=exam.pages)
         tokens = tokens_of([message], [picture.size for picture in exam.pictures])
-        assert 1024 - 60 - 150 < tokens + 8 <= 1024
+        assert 2048 - 60 - 420 < tokens + 8 <= 2048
         assert bool(exam.pictures) == (name != "needle-text")
         # Answers are short: those of the question before are wrong.
         assert not exam.is_right("Not that.")
     assert right_answers(exams, [exam.blind for exam in exams])["blind"] < 0.5
-    with pytest.raises(ValueError, match="at least 512 tokens, not 100"):
+    with pytest.raises(ValueError, match="at least 1024 tokens, not 100"):
         list(heldout.LONG[name](1, 100))
 
 
@@ -385,7 +385,7 @@ def test_a_needle_is_as_deep_as_its_exam_says_and_the_answer_is_there(monkeypatc
         return made[-1]
 
     monkeypatch.setattr(long_pages, "document", kept)
-    for exam, read in zip(heldout.needle(16, 1024), made, strict=False):
+    for exam, read in zip(heldout.needle(16, 2048), made, strict=False):
         ((place, fact),) = read.told.items()
         assert exam.question == fact.asks[0]
         assert exam.is_right(f" {fact.value.upper()}\n")
@@ -394,7 +394,7 @@ def test_a_needle_is_as_deep_as_its_exam_says_and_the_answer_is_there(monkeypatc
         quarters = {int(4 * place / len(read.pages)) + 1, int(4 * (place + 0.999) / len(read.pages)) + 1}
         assert int(exam.kind.split()[1]) in quarters
     subjects = [*long_facts.things("heldout"), *long_facts.people("heldout")]
-    for exam in heldout.needle_in_text(16, 1024):
+    for exam in heldout.needle_in_text(16, 2048):
         text, _, question = exam.question.rpartition("\n\n")
         (subject,) = (subject for subject in subjects if subject in question)
         (there,) = re.finditer(re.escape(subject), text, re.IGNORECASE)
@@ -421,4 +421,4 @@ def test_the_long_samples_of_a_recipe_have_their_share_of_the_tokens(name: str, 
 
 
 def test_sources_have_their_windows() -> None:
-    assert (sources._2K, sources._8K) == (2048, 8192)
+    assert (sources._4K, sources._16K) == (4096, 16384)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from tests.serving import LINE_FILE, LINE_PART, Server, data_url, user
+from tests.serving import LINE_FILE, LINE_PART, LINE_TOKENS, Server, data_url, user
 from tests.test_serve_chat import LINE_SAYS, TOOL
 
 openai = pytest.importorskip("openai")
@@ -86,7 +86,7 @@ def test_openai_tools_and_a_picture_in_a_result(client: Any) -> None:
     assert functions[0] == functions[1]
     assert json.loads(functions[0][0][1])["what"] in ("cat", "dög")
     after = client.chat.completions.create(model="nano", messages=RESULT)
-    assert after.usage.prompt_tokens_details.image_tokens == 20
+    assert after.usage.prompt_tokens_details.image_tokens == LINE_TOKENS
 
 
 def test_openai_parses_structures(client: Any) -> None:
@@ -192,7 +192,7 @@ def test_openai_for_node(server: Server, tmp_path: Path) -> None:
     assert seen["streamedUsage"]["completion_tokens"] == seen["usage"]["completion_tokens"]
     assert seen["calls"][0]["name"] == "look"
     assert 0 <= json.loads(seen["calls"][0]["arguments"])["n"] <= 99
-    assert seen["afterTool"]["image_tokens"] == 20
+    assert seen["afterTool"]["image_tokens"] == LINE_TOKENS
     assert seen["parsed"]["colour"] in ("red", "green")
     assert seen["events"][0] == "response.created"
     assert seen["events"][-1] == "response.completed"

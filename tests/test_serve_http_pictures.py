@@ -15,17 +15,19 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
-from kimi_vl.patches import ImageProcessorConfig, plan_grid
+from kimi_vl import KimiVLProcessor
+from kimi_vl.patches import plan_grid
 from tests.engines import noise
 from tests.pictures import exif
-from tests.serving import LINE_FILE, Server, data_url, encoded, shown, user
+from tests.serving import LINE_FILE, LINE_TOKENS, Server, data_url, encoded, shown, user
 from tests.test_documents import locked, pdf
 from tests.test_serve_chat import LINE_SAYS, PATH
 from tests.test_serve_fetch import server as web
 
-SIZE = (308, 252)  # whole patches, so that none is scaled or padded
-TOKENS = 11 * 9
+SIZE = (320, 256)  # whole patches, so that none is scaled or padded
+TOKENS = 20 * 16
 LINE = LINE_FILE.read_bytes()
+NANO_PICTURES = KimiVLProcessor.from_pretrained("nano").image_config
 
 
 def cached(server: Server, part: dict[str, Any]) -> int:
@@ -184,15 +186,15 @@ def test_pictures_of_every_small_size(server: Server) -> None:
     for width, height in sizes:
         document = server.chat(shown(encoded(noise(7, width, height))), "x", max_tokens=1).json()
         counted = document["usage"]["prompt_tokens_details"]["image_tokens"]
-        assert counted == plan_grid(width, height, ImageProcessorConfig()).tokens, (width, height)
+        assert counted == plan_grid(width, height, NANO_PICTURES).tokens, (width, height)
 
 
 def test_a_picture_over_the_cap_keeps_the_models_own_limit(server: Server) -> None:
     """Not a thumbnail, and not a square (A12, A14)."""
     image = Image.new("RGB", (3000, 1200), "white")
     counted = server.post("/v1/tokenize", {"messages": user(shown(encoded(image)))}).json()["image_tokens"]
-    assert counted == plan_grid(3000, 1200, ImageProcessorConfig()).tokens
-    assert 900 < counted <= 1100
+    assert counted == plan_grid(3000, 1200, NANO_PICTURES).tokens
+    assert 4000 < counted <= 4300
 
 
 def test_sizes_that_are_wished_for_are_kept(server: Server) -> None:
@@ -202,10 +204,10 @@ def test_sizes_that_are_wished_for_are_kept(server: Server) -> None:
         part = shown(encoded(Image.new("RGB", (800, 800))), **wishes)
         return int(server.post("/v1/tokenize", {"messages": user(part)}).json()["image_tokens"])
 
-    assert tokens() == tokens(detail="high") == tokens(detail="auto") == 29 * 29
-    assert tokens(detail="low") <= 19 * 19
-    assert tokens(max_pixels=280 * 280) <= 11 * 11
-    assert tokens(min_pixels=830 * 830) >= 29 * 29
+    assert tokens() == tokens(detail="high") == tokens(detail="auto") == 50 * 50
+    assert tokens(detail="low") <= 32 * 32
+    assert tokens(max_pixels=280 * 280) <= 18 * 18
+    assert tokens(min_pixels=830 * 830) > 50 * 50
     refused = server.chat(shown(LINE, fps=2), "x")
     assert refused.status_code == 400
     assert "fps is not understood" in refused.json()["error"]["message"]
@@ -260,7 +262,7 @@ def test_too_many_pictures(server: Server) -> None:
     response = server.chat(*[shown(LINE)] * 33)
     assert response.status_code == 400
     assert "33 pictures, over the limit of 32" in response.json()["error"]["message"]
-    big = shown(encoded(Image.new("RGB", (1200, 1200))))
+    big = shown(encoded(Image.new("RGB", (640, 640))))
     assert server.chat(*[big] * 3, "x", max_tokens=1).status_code == 200
 
 
@@ -276,7 +278,7 @@ def test_a_picture_in_a_tools_answer(server: Server) -> None:
     ]
     response = server.post(PATH, {"messages": messages})
     assert response.status_code == 200
-    assert response.json()["usage"]["prompt_tokens_details"]["image_tokens"] == 20
+    assert response.json()["usage"]["prompt_tokens_details"]["image_tokens"] == LINE_TOKENS
 
 
 def test_a_pdf_as_a_file(server: Server) -> None:
@@ -287,7 +289,7 @@ def test_a_pdf_as_a_file(server: Server) -> None:
 
     line = Image.open(LINE_FILE)
     counted = server.post("/v1/tokenize", {"messages": user(file(pdf(line, line, line)), "Read.")}).json()
-    assert counted["image_tokens"] in range(3 * 18, 3 * 23)
+    assert counted["image_tokens"] in range(3 * 40, 3 * 50)
     again = server.post(PATH, {"messages": user(file(pdf(line, line, line)), "Read."), "max_tokens": 1}).json()
     assert again["usage"]["prompt_tokens"] == counted["count"]
     for data, says in (
@@ -309,7 +311,7 @@ def test_a_prompt_that_is_too_long_says_how_long_it_is(server: Server) -> None:
     assert response.status_code == 400
     error = response.json()["error"]
     assert error["code"] == "context_length_exceeded"
-    assert "1024 image tokens" in error["message"]
+    assert "3025 image tokens" in error["message"]
     assert "text tokens" in error["message"]
     assert "the context of 131072" in error["message"]
 

@@ -153,8 +153,8 @@ def test_health_and_metrics_tell_what_happens(own: Server) -> None:
     for line in (
         'kimi_vl_requests_total{route="/v1/chat/completions"} 1.0',
         'kimi_vl_finished_answers_total{reason="stop"} 1.0',
-        "kimi_vl_prompt_tokens_total 51.0",
-        "kimi_vl_image_tokens_total 20.0",
+        "kimi_vl_prompt_tokens_total 79.0",
+        "kimi_vl_image_tokens_total 48.0",
         'kimi_vl_pictures_total{outcome="read"} 1.0',
         "kimi_vl_time_to_first_token_seconds_count 1.0",
         "kimi_vl_time_per_output_token_seconds_count 1.0",

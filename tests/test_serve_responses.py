@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving import LINE_FILE, Server, data_url
+from tests.serving import LINE_FILE, LINE_TOKENS, Server, data_url
 from tests.test_serve_chat import LINE_SAYS, SCHEMA
 
 PATH = "/v1/responses"
@@ -85,7 +85,7 @@ def test_a_line_is_read(server: Server) -> None:
     (item,) = document["output"]
     assert item["content"][0]["text"] == LINE_SAYS
     usage = document["usage"]
-    assert usage["input_tokens_details"]["image_tokens"] == 20
+    assert usage["input_tokens_details"]["image_tokens"] == LINE_TOKENS
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
 
 
@@ -131,7 +131,7 @@ def test_calls_and_their_results_with_pictures_go_on(server: Server) -> None:
     turns = [*LINE, {"type": "reasoning", "id": "rs_1", "summary": []}, call, {**call, "call_id": "call_8"}]
     turns += [{"type": "function_call_output", "call_id": f"call_{n}", "output": output} for n in (7, 8)]
     document = both(server, {"input": turns, "tools": [TOOL], "tool_choice": "none"})
-    assert document["usage"]["input_tokens_details"]["image_tokens"] == 60
+    assert document["usage"]["input_tokens_details"]["image_tokens"] == 3 * LINE_TOKENS
     counted = server.post("/v1/responses/input_tokens", {"input": turns, "tools": [TOOL], "tool_choice": "none"}).json()
     assert counted == {"object": "response.input_tokens", "input_tokens": document["usage"]["input_tokens"]}
     messages = [

@@ -32,8 +32,8 @@ Turns = list[tuple[str, str, int]]  # who speaks, what, and how many pictures be
 PROCESSOR = KimiVLProcessor.from_pretrained("nano")
 WORDS = PROCESSOR.tokenizer
 LONG = 10_000  # tokens
-# Width and height, and tokens at 28 x 28 pixels each.
-PICTURES = {"a.png": (28, 28), "b.png": (70, 30), "c.png": (100, 20)}
+# Width and height, and tokens at 16 x 16 pixels each.
+PICTURES = {"a.png": (16, 16), "b.png": (40, 20), "c.png": (60, 10)}
 TOKENS = {"a.png": 1, "b.png": 6, "c.png": 4}
 
 
@@ -147,7 +147,7 @@ def test_systems_stand_beside_or_first(folder: Path) -> None:
 
 
 def test_wishes_for_a_size_are_kept(folder: Path) -> None:
-    part = {"type": "image", "image": "a.png", "min_pixels": 56 * 56}
+    part = {"type": "image", "image": "a.png", "min_pixels": 32 * 32}
     said = [{"role": "user", "content": [part]}, {"role": "assistant", "content": "Noise."}]
     path = written(folder, {"messages": said})
     sample = Conversations(path, PROCESSOR, context=LONG).draw(0, 0)
@@ -258,11 +258,11 @@ def test_a_picture_that_ends_too_soon_is_found_when_all_of_it_is_asked_for(tmp_p
 
 
 def test_what_changes_after_the_check_is_noticed(tmp_path: Path) -> None:
-    Image.new("RGB", (28, 28)).save(tmp_path / "a.png")
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
     shown = asked("<image>", image="a.png")
     tokens = check(written(tmp_path, shown), PROCESSOR, context=LONG).tokens
     data = Conversations(written(tmp_path, shown), PROCESSOR, context=tokens)
-    Image.new("RGB", (56, 28)).save(tmp_path / "a.png")
+    Image.new("RGB", (32, 16)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=f"data.jsonl:1: has {tokens + 1} tokens, over the context of {tokens}"):
         data.draw(0, 0)
     written(tmp_path, asked())
@@ -396,6 +396,7 @@ def test_words_and_one_and_several_pictures_are_learnt_together(folder: Path, tm
     config = replace(
         TINY,
         text_config=replace(TINY.text_config, vocab_size=WORDS.vocab_size, pad_token_id=WORDS.vocab_size - 1),
+        vision_config=replace(TINY.vision_config, patch_size=PROCESSOR.image_config.patch_size),
         media_placeholder_token_id=WORDS.media_pad_id,
     )
     pupil = pupil_of(random_model(config=config, std=0.05))

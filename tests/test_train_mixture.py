@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kimi_vl.config import nano
 from kimi_vl.patches import cut_bytes, joined
 from kimi_vl.train.data import Mixture, Source
 from kimi_vl.train.packing import Batch, Sample
@@ -29,8 +30,12 @@ def draw_words(seed: int, index: int) -> Sample:
     return words(4, index, 2)
 
 
-def draw_shown(seed: int, index: int) -> Sample:
-    return captioned(index, (4 + 2 * (index % 3), 8), [3, 4], "ab" if index % 2 else None)
+def draw_shown(seed: int, index: int, patch: int = 14) -> Sample:
+    return captioned(index, (4 + 2 * (index % 3), 8), [3, 4], "ab" if index % 2 else None, patch=patch)
+
+
+def draw_for_nano(seed: int, index: int) -> Sample:
+    return draw_shown(seed, index, nano().vision_config.patch_size)
 
 
 def mixture(*, passes: int = 1, resolution: Resolution | None = None, batch_size: int = 400) -> Mixture:
@@ -180,7 +185,7 @@ def test_a_line_that_is_one_block_high_stays() -> None:
 
 
 def test_a_tower_is_trained_on_pictures_that_grow(tmp_path: Path) -> None:
-    sources = (SourceRecipe("shown", 1.0, draw="tests.test_train_mixture:draw_shown"),)
+    sources = (SourceRecipe("shown", 1.0, draw="tests.test_train_mixture:draw_for_nano"),)
     wishes = {"config": str(small(tmp_path)), "sources": sources, "reading": 1.0, "steps": 6}
     recipe = recipe_of(tmp_path, "vision", "x", resolution=0.5, growth=0.5, **wishes)
     run(recipe, workers=0)

@@ -32,7 +32,7 @@ from tests.training import (
     IMAGES,
     TINY,
     captioned,
-    enter,
+    entered,
     exactly,
     free_port,
     image_text_pupil_of,
@@ -150,16 +150,16 @@ def examined(layout: Layout) -> float:
 
 
 def one_of(rank: int, processes: int, port: int, folder: Path) -> None:
-    enter(rank, processes, port)
-    for layout in (Layout(processes), Layout(processes, expert_parallel=2)):
-        (folder / f"right-{layout.processes}-{layout.expert_parallel}-{rank}").write_text(str(examined(layout)))
-    if processes == 4:
-        # So few that matrices go to their owners in many portions, and states through the head in many pieces.
-        owners.AT_A_TIME = 300
-        losses.MOST_LOGITS = losses.LOGITS_OF_A_PIECE = 2 * TINY.text_config.vocab_size
-    for kind, layout, what in CASES:
-        if layout.processes == processes:
-            run(kind, folder / place_of(kind, layout, what), 3, layout=layout, what=what)
+    with entered(rank, processes, port):
+        for layout in (Layout(processes), Layout(processes, expert_parallel=2)):
+            (folder / f"right-{layout.processes}-{layout.expert_parallel}-{rank}").write_text(str(examined(layout)))
+        if processes == 4:
+            # So few that matrices go to their owners in many portions, and states through the head in many pieces.
+            owners.AT_A_TIME = 300
+            losses.MOST_LOGITS = losses.LOGITS_OF_A_PIECE = 2 * TINY.text_config.vocab_size
+        for kind, layout, what in CASES:
+            if layout.processes == processes:
+                run(kind, folder / place_of(kind, layout, what), 3, layout=layout, what=what)
 
 
 @pytest.fixture(scope="module")

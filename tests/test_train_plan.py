@@ -42,7 +42,18 @@ from kimi_vl.train.scale import owners
 from kimi_vl.train.scale.context import share_of
 from kimi_vl.train.scale.layout import Layout
 from tests.conftest import GOLDEN_CONFIG, SMALL_CONFIG, random_model
-from tests.training import IMAGES, PLACEHOLDER, TINY, enter, exactly, free_port, laid_out, pupil_of, with_picture, words
+from tests.training import (
+    IMAGES,
+    PLACEHOLDER,
+    TINY,
+    entered,
+    exactly,
+    free_port,
+    laid_out,
+    pupil_of,
+    with_picture,
+    words,
+)
 
 # Wide enough that activations are not lost among indices.
 WIDE = KimiVLConfig(
@@ -252,11 +263,11 @@ def counting(sent: Counter[str], straight: str) -> Iterator[None]:
 
 
 def one_of(rank: int, processes: int, port: int, folder: Path) -> None:
-    enter(rank, processes, port)
-    for layout, what in CASES:
-        if layout.processes == processes:
-            figures = measured(layout, what, rank)
-            (folder / f"{place_of(layout, what)}-{rank}.json").write_text(json.dumps(figures))
+    with entered(rank, processes, port):
+        for layout, what in CASES:
+            if layout.processes == processes:
+                figures = measured(layout, what, rank)
+                (folder / f"{place_of(layout, what)}-{rank}.json").write_text(json.dumps(figures))
 
 
 def measured(layout: Layout, what: str, rank: int) -> dict[str, int]:

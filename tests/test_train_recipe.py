@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kimi_vl import KimiVL, KimiVLProcessor, SamplingParams
 from kimi_vl.checkpoint import load_model, read_config
-from kimi_vl.config import nano
+from kimi_vl.config import KimiVLConfig, nano
 from kimi_vl.train.examining import Question
 from kimi_vl.train.packing import Sample
 from kimi_vl.train.recipe import ExamRecipe, Recipe, SourceRecipe, read_recipe
@@ -43,17 +44,20 @@ draw = "tests.test_train_recipe:draw"
 """
 
 
+PATCH = nano().vision_config.patch_size
+
+
 def draw(seed: int, index: int) -> Sample:
     return words(6 + index % 3, seed + index, 3)
 
 
 def draw_caption(seed: int, index: int) -> Sample:
-    return captioned(seed + index, (2, 4), [3 + index % 4, 1], "ab" if index % 2 else None)
+    return captioned(seed + index, (2, 4), [3 + index % 4, 1], "ab" if index % 2 else None, patch=PATCH)
 
 
 def draw_shown(seed: int, index: int) -> Sample:
     """A picture before a text, at the placeholder that nano has."""
-    sample = with_picture(seed + index)
+    sample = with_picture(seed + index, patch=PATCH)
     ids = sample.input_ids.clone()
     ids[:2] = nano().media_placeholder_token_id
     return replace(sample, input_ids=ids)
@@ -315,6 +319,22 @@ def test_what_cannot_be_run_is_told_before_any_work(tmp_path: Path, wishes: dict
     recipe = replace(recipe_of(tmp_path, "joint", "draw"), **known | wishes)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=told):
         run(recipe, workers=0)
+    assert not (tmp_path / "joint").exists()
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        ({"patch_size": 14}, "the processor cuts patches of 8 pixels, the model sees 14: load both from the same"),
+        ({"merge_kernel_size": (1, 2)}, "the processor merges 2 x 2 patches, the model 1 x 2: load both from the same"),
+    ],
+)
+def test_pictures_for_another_model_are_told_before_any_work(tmp_path: Path, wish: dict[str, Any], told: str) -> None:
+    config = KimiVLConfig.from_dict(json.loads(small(tmp_path).read_text()))
+    config = replace(config, vision_config=replace(config.vision_config, **wish))
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    with pytest.raises(ValueError, match=told):
+        run(recipe_of(tmp_path, "joint", "draw", config=str(tmp_path / "config.json")), workers=0)
     assert not (tmp_path / "joint").exists()
 
 

@@ -22,7 +22,7 @@ from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.packing import Batch, Sample
 from kimi_vl.train.scale.layout import Layout
 from tests.conftest import random_model
-from tests.training import ALONE, TINY, enter, exactly, free_port, laid_out, logged, pupil_of, with_picture, words
+from tests.training import ALONE, TINY, entered, exactly, free_port, laid_out, logged, pupil_of, with_picture, words
 
 STEPS = 24
 
@@ -90,8 +90,7 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: Path, mo
 
 
 def one_of(rank: int, port: int, folder: Path, layout: Layout, until: int) -> None:
-    enter(rank, layout.processes, port)
-    with exactly(), suppress(StoppedError):
+    with entered(rank, layout.processes, port), exactly(), suppress(StoppedError):
         run(folder, steps=12, until=until, layout=layout)
 
 

@@ -53,23 +53,25 @@ def words(count: int, seed: int, answers: int) -> Sample:
     return Sample(ids, torch.arange(count) >= count - answers, None, NO_PICTURES)
 
 
-def with_picture(seed: int, grid: tuple[int, int] = (2, 4), written: str | None = None) -> Sample:
+def with_picture(seed: int, grid: tuple[int, int] = (2, 4), written: str | None = None, *, patch: int = 14) -> Sample:
     h, w = grid
     text = words(6, seed, 3)
     run = torch.full((h * w // 4,), PLACEHOLDER)
     ids, mask = torch.cat((run, text.input_ids)), torch.cat((run < 0, text.answer_mask))
-    return Sample(ids, mask, noise(seed, h * w), torch.tensor([grid]), written)
+    return Sample(ids, mask, noise(seed, h * w, patch), torch.tensor([grid]), written)
 
 
-def captioned(seed: int, grid: tuple[int, int], caption: list[int], written: str | None = None) -> Sample:
+def captioned(
+    seed: int, grid: tuple[int, int], caption: list[int], written: str | None = None, *, patch: int = 14
+) -> Sample:
     """A picture of noise, and its caption after a first token."""
-    ids, pixels = torch.tensor([0, *caption]), noise(seed, grid[0] * grid[1])
+    ids, pixels = torch.tensor([0, *caption]), noise(seed, grid[0] * grid[1], patch)
     return Sample(ids, torch.arange(len(ids)) > 0, pixels, torch.tensor([grid]), written)
 
 
-def noise(seed: int, patches: int) -> torch.Tensor:
+def noise(seed: int, patches: int, patch: int = 14) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (patches, 3, 14, 14), dtype=torch.uint8, generator=generator)
+    return torch.randint(0, 256, (patches, 3, patch, patch), dtype=torch.uint8, generator=generator)
 
 
 IMAGES = ImageProcessorConfig()
@@ -116,12 +118,15 @@ def free_port() -> int:
     return port
 
 
-def enter(rank: int, processes: int, port: int) -> None:
-    """Makes this process one of several, as torchrun would."""
+@contextmanager
+def entered(rank: int, processes: int, port: int) -> Iterator[None]:
+    """This process is one of several, as torchrun would have it, until what is to be done is done."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= place | {"RANK": str(rank), "WORLD_SIZE": str(processes)}
     torch.set_num_threads(1)
     parallel.join()
+    yield
+    parallel.leave()
 
 
 def laid_out(pupil: Pupil, layout: Layout) -> Callable[[Batch], Batch] | None:

@@ -36,6 +36,7 @@ app.command("serve")(serve.serve)
 training = typer.Typer(help="Train a model, stage by stage.", rich_markup_mode=None, no_args_is_help=True)
 training.command("run")(train.run)
 training.command("report")(train.report)
+training.command("grow")(train.grow)
 app.add_typer(training, name="train")
 
 

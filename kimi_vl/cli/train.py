@@ -1,4 +1,4 @@
-"""``kimi-vl train run``: a stage by its recipe; ``kimi-vl train report``: a page to watch it by."""
+"""``kimi-vl train``: ``run`` a stage by its recipe, ``report`` a page to watch, ``grow`` a model to go on with."""
 
 from __future__ import annotations
 
@@ -86,6 +86,7 @@ def run(
             raise
     if not parallel.rank():
         print(folder)
+    parallel.leave()
 
 
 def report(
@@ -101,3 +102,25 @@ def report(
     target = run / "report.html" if out is None else out
     write(run, target)
     print(target)
+
+
+def grow(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, an alias or a hub id.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write.", show_default=False)],
+    layers: Annotated[
+        int | None, typer.Option("--layers", metavar="N", help="Layers of the decoder, as many or more.")
+    ] = None,
+    patch_size: Annotated[
+        int | None, typer.Option("--patch-size", metavar="PIXELS", help="Of MoonViT's patches, as large or smaller.")
+    ] = None,
+) -> None:
+    """Write a model with more layers or smaller patches that answers as it did, for a stage to start from."""
+    from kimi_vl.hub import CONFIG_FILES, PROCESSOR_FILES, WEIGHT_FILES, resolve
+    from kimi_vl.train.growing import grow as write
+
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} has files in it: name another folder")
+    write(
+        resolve(model, (*CONFIG_FILES, *WEIGHT_FILES, *PROCESSOR_FILES)), folder, layers=layers, patch_size=patch_size
+    )
+    print(folder)

@@ -31,7 +31,7 @@ from kimi_vl.engine.streamed import StreamedModel
 from kimi_vl.engine.weights import DecoderWeights, Ends, Segment
 from kimi_vl.model.projector import KimiVLMultiModalProjector
 from kimi_vl.model.vision import MoonViT
-from kimi_vl.processor import KimiVLProcessor, check_vocabulary
+from kimi_vl.processor import KimiVLProcessor
 
 # All prompts pass a layer together, and their states stay in memory.
 MOST_TOKENS = 8192
@@ -66,7 +66,7 @@ def read_prompts(paths: Sequence[Path], processor: KimiVLProcessor, config: Kimi
     Raises: ``ValueError`` naming the file if it is none of these, or with the numbers if all are too long together or
     the tokenizer is another model's.
     """
-    check_vocabulary(processor.tokenizer.vocab_size, config)
+    processor.check(config)
     prompts = [_read_prompt(path, processor) for path in paths]
     tokens = sum(len(prompt.ids) for prompt in prompts)
     if tokens > MOST_TOKENS:

@@ -12,7 +12,7 @@ from kimi_vl.engine.engine import Engine, EngineOptions
 from kimi_vl.engine.pages import CacheDtype, row_bytes
 from kimi_vl.engine.prepared import in_four_bits
 from kimi_vl.hub import CONFIG_FILES, HUB_IDS, PROCESSOR_FILES, WEIGHT_FILES, resolve
-from kimi_vl.processor import KimiVLProcessor, check_vocabulary
+from kimi_vl.processor import KimiVLProcessor
 from kimi_vl.serve.ask import Habits
 from kimi_vl.serve.limits import ServerLimits
 from kimi_vl.serve.parts import marks_in
@@ -65,7 +65,7 @@ class Wishes:
         folder = self.find()
         config = read_config(folder)
         processor = KimiVLProcessor.from_pretrained(folder)
-        check_vocabulary(processor.tokenizer.vocab_size, config)
+        processor.check(config)
         options = EngineOptions(
             context=self.context or _usual_context(config, self.kv_cache_dtype),
             most_running=self.answers,

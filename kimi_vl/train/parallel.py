@@ -26,6 +26,16 @@ def join() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
 
 
+def leave() -> None:
+    """Leaves the group that :func:`join` entered, once all have come so far.
+
+    A process that ends while the group's threads still run may be aborted by them, its work done or not.
+    """
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 

@@ -24,7 +24,7 @@ from kimi_vl.config import KimiVLConfig
 from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.precision import fast_dtype
-from kimi_vl.processor import KimiVLProcessor, check_vocabulary
+from kimi_vl.processor import KimiVLProcessor
 from kimi_vl.train import parallel
 from kimi_vl.train.balance import moe_layers
 from kimi_vl.train.data import Mixture
@@ -55,7 +55,7 @@ def run(recipe: Recipe, *, workers: int | None = None, listener: Listener | None
     stage, folder = STAGES[recipe.stage], Path(recipe.run)
     processor = KimiVLProcessor.from_pretrained(recipe.processor)
     config = stage.config(_config(recipe))
-    check_vocabulary(processor.tokenizer.vocab_size, config)
+    processor.check(config)
     device = parallel.join()
     layout = Layout(parallel.world_size(), recipe.context_parallel, recipe.expert_parallel)
     share = layout.share_of_samples(parallel.rank())

@@ -4,7 +4,7 @@
     python -m recipes.nano.evaluate lines|screens --model tesseract                   the same lines, by Tesseract 5
     python -m recipes.nano.evaluate emoji [--model FOLDER]                            top-1 among 200 names
     python -m recipes.nano.evaluate pointing|charts|counting|… [--model FOLDER|blind] right answers of each kind
-    python -m recipes.nano.evaluate needle|needle-text|documents [--window 2048]      the same of long ones
+    python -m recipes.nano.evaluate needle|needle-text|documents [--window 4096]      the same of long ones
 
 A FOLDER in 4 bits (kimi-vl quantize nano FOLDER) is run by the engine; "blind" answers without looking. Prints one
 JSON object. Of long ones it asks 200 if not told otherwise.
@@ -14,12 +14,13 @@ import argparse
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, tee
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from kimi_vl import KimiVL, KimiVLProcessor, Reply, SamplingParams
 from kimi_vl.engine.engine import Engine
@@ -35,6 +36,7 @@ from kimi_vl.processor import ModelInputs
 from recipes.nano import questions
 from recipes.nano.evaluation import EVAL_NAMES
 from recipes.nano.heldout import KINDS, LONG, READ, Exam, WrittenLine, lines, screen_lines
+from recipes.nano.long_text import TRAINED
 from recipes.nano.samples import question_of
 from recipes.nano.scenes import heldout_emoji
 
@@ -113,31 +115,44 @@ def says(
             yield processor.tokenizer.decode([i for i in ids[request.id] if i not in request.end_ids])
 
 
+def likeliest(first: Tensor, names: Sequence[Sequence[int]], after: Callable[[Sequence[int]], Tensor]) -> int:
+    """Which name's tokens have the greatest sum of log-probabilities, all told.
+
+    Args:
+        first: logits [vocabulary] before a name.
+        names: of at least two tokens each, the end of turn included.
+        after: tokens of a name but its last -> logits [tokens, vocabulary] after each. Not asked of a name whose first
+            token is less likely by itself than the best name as a whole.
+    """
+    begins = first.float().log_softmax(-1)[[name[0] for name in names]]
+    best, most = -1, float("-inf")
+    for index in begins.argsort(descending=True).tolist():
+        if float(begins[index]) <= most:
+            break
+        *seen, _ = name = names[index]
+        rest = after(seen).float().log_softmax(-1)[torch.arange(len(seen)), torch.tensor(name[1:])]
+        if (score := float(begins[index] + rest.sum())) > most:
+            best, most = index, score
+    return best
+
+
 @torch.inference_mode()
-def name_log_likelihood(
-    model: KimiVLForConditionalGeneration, inputs: ModelInputs, names: Sequence[Sequence[int]]
-) -> list[float]:
-    """Sum of log-probabilities of each answer's tokens after one prompt. Each has at least two, its end included."""
+def likeliest_name(model: KimiVLForConditionalGeneration, inputs: ModelInputs, names: Sequence[Sequence[int]]) -> int:
     cache = LatentCache(model.config.text_config, dtype=model.dtype, device=model.device)
     prompt = inputs.input_ids
-    after = prefill(
-        model, prompt, cache, pixel_values=inputs.pixel_values, image_grid_hws=inputs.image_grid_hws
-    ).unsqueeze(0)
-    scores = []
-    for name in names:
+    first = prefill(model, prompt, cache, pixel_values=inputs.pixel_values, image_grid_hws=inputs.image_grid_hws)
+
+    def after(seen: Sequence[int]) -> Tensor:
         # The prompt is read once: what a name before it left in the cache is written over.
         cache.length = len(prompt)
-        ids = torch.tensor(list(name))
-        states = model.hidden(model.embed(ids[:-1]), torch.arange(len(ids) - 1) + len(prompt), cache).states
-        logits = torch.cat((after, model.language_model.lm_head(states))).float()
-        scores.append(float(logits.log_softmax(-1)[torch.arange(len(ids)), ids].sum()))
-    return scores
+        states = model.hidden(model.embed(torch.tensor(seen)), torch.arange(len(seen)) + len(prompt), cache).states
+        return model.language_model.lm_head(states)  # type: ignore[no-any-return]
+
+    return likeliest(first, names, after)
 
 
-def name_log_likelihood_in_4_bits(
-    model: EngineModel, inputs: ModelInputs, names: Sequence[Sequence[int]]
-) -> list[float]:
-    """The same of a conversation with one picture."""
+def likeliest_name_in_4_bits(model: EngineModel, inputs: ModelInputs, names: Sequence[Sequence[int]]) -> int:
+    """The same in a conversation with one picture."""
     prompt = inputs.input_ids
     pages = tuple(range(-(-(len(prompt) + max(map(len, names))) // PAGE)))
     cache = model.new_cache(len(pages))
@@ -145,15 +160,13 @@ def name_log_likelihood_in_4_bits(
     h, w = inputs.image_grid_hws[0].tolist()
     x = model.embed(prompt).clone()
     x[prompt == model.config.media_placeholder_token_id] = model.image_features(inputs.pixel_values, (h, w))
-    after = model.logits(model.run(x, [Segment(pages, 0, len(prompt), True)], cache)[-1:].contiguous())
-    scores = []
-    for name in names:
-        ids = torch.tensor(list(name))
-        answer = Segment(pages, len(prompt), len(ids) - 1, False)
-        states = model.run(model.embed(ids[:-1]), [answer], cache)
-        logits = torch.cat((after, model.logits(states)))
-        scores.append(float(logits.log_softmax(-1)[torch.arange(len(ids)), ids].sum()))
-    return scores
+    (first,) = model.logits(model.run(x, [Segment(pages, 0, len(prompt), True)], cache)[-1:].contiguous())
+
+    def after(seen: Sequence[int]) -> Tensor:
+        answer = Segment(pages, len(prompt), len(seen), False)
+        return model.logits(model.run(model.embed(torch.tensor(seen)), [answer], cache))
+
+    return likeliest(first, names, after)
 
 
 def emoji_top1(model: KimiVL | Engine, processor: KimiVLProcessor) -> dict[str, float]:
@@ -164,10 +177,9 @@ def emoji_top1(model: KimiVL | Engine, processor: KimiVLProcessor) -> dict[str, 
     right = 0
     for index, inputs in enumerate(conversations):
         if isinstance(model, KimiVL):
-            scores = name_log_likelihood(model.model, inputs, names)
+            right += likeliest_name(model.model, inputs, names) == index
         else:
-            scores = name_log_likelihood_in_4_bits(model.model, inputs, names)
-        right += max(range(len(names)), key=scores.__getitem__) == index
+            right += likeliest_name_in_4_bits(model.model, inputs, names) == index
     said = sum(text == name for text, name in zip(says(model, processor, conversations, 16), EVAL_NAMES, strict=True))
     return {"names": len(names), "top_1": right / len(names), "said_exactly": said / len(names)}
 
@@ -194,10 +206,10 @@ def main() -> None:
     parser.add_argument("what", choices=[*LINES, "emoji", *KINDS, *LONG])
     parser.add_argument("--model", default="nano")
     parser.add_argument("--count", type=int)
-    parser.add_argument("--window", type=int, default=2048, help="tokens of a long one")
+    parser.add_argument("--window", type=int, default=4 * TRAINED, help="tokens of a long one")
     args = parser.parse_args()
     count = args.count or (200 if args.what in LONG else 1000)
-    processor = KimiVLProcessor.from_pretrained("nano")
+    processor = KimiVLProcessor.from_pretrained("nano" if args.model in ("tesseract", "blind") else args.model)
     if args.what == "emoji":
         figures = emoji_top1(open_model(args.model), processor)
     elif args.what in LINES:

@@ -16,7 +16,7 @@ from recipes.nano.evaluation import EVAL_NAMES
 from recipes.nano.heldout import Exam, WrittenLine
 from recipes.nano.samples import of_conversation
 
-WINDOW = 2048  # tokens among which a needle lies: four times the window of the stages before
+WINDOW = 4096  # tokens among which a needle lies: four times the window of the stages before
 
 
 def lines(count: int) -> Iterator[Question]:

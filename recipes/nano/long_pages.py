@@ -16,13 +16,14 @@ from typing import Final
 from PIL import Image, ImageFont
 
 from kimi_vl.chat import Message, TextPart
+from kimi_vl.patches import plan_grid
 from recipes.nano.conversation import Conversation, Turn
 from recipes.nano.fonts import Split, faces
 from recipes.nano.long_facts import Fact, another
 from recipes.nano.long_text import TRAINED, facts_for, from_anywhere, sentences
 from recipes.nano.paragraphs import STEP, Block, broken, drawn
 from recipes.nano.questions import ABSENT, CANNOT_TELL, Asked, ask, phrases
-from recipes.nano.samples import question_of, tokens_of
+from recipes.nano.samples import PICTURES, question_of, tokens_of
 
 MOST_COUNTED: Final = 12  # pages without a number
 MOST_CALLED: Final = 20  # tokens of "Page 7 of 9" and of what marks a picture
@@ -58,7 +59,7 @@ class Look:
     @property
     def tokens(self) -> int:
         """Of the picture of a page."""
-        return self.width // STEP * (self.height // STEP)
+        return plan_grid(self.width, self.height, PICTURES).tokens
 
     @property
     def font(self) -> ImageFont.FreeTypeFont:

@@ -5,6 +5,7 @@ Comes in: what the sources draw. Goes out: `Sample`, ids and patches of bytes.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,7 +29,7 @@ from recipes.nano.fonts import Split
 from recipes.nano.lines import LONGEST, line_sample
 from recipes.nano.text import book
 
-PICTURES = ImageProcessorConfig()
+PICTURES = ImageProcessorConfig.from_dict(json.loads((NANO / "preprocessor_config.json").read_bytes()))
 LONGEST_TEXT = 256  # tokens
 # Letters are learned sooner, and far more cheaply, from short lines.
 SHORT_LINE = 32  # characters

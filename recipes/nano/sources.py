@@ -57,15 +57,15 @@ receipt = conversing(receipts.receipt_sample)
 chat = conversing(chats.chat_sample)
 
 # Long ones, at four and sixteen times what the stages before learn from
-_2K, _8K = 4 * long_text.TRAINED, 16 * long_text.TRAINED
-long_pages_2k = conversing(partial(long_pages.pages_drawn, window=_2K))
-long_pages_8k = conversing(partial(long_pages.pages_drawn, window=_8K))
-long_text_2k = conversing(partial(long_text.text_drawn, window=_2K))
-long_text_8k = conversing(partial(long_text.text_drawn, window=_8K))
-long_chat_2k = talking(partial(long_chats.chat_drawn, window=_2K))
-long_chat_8k = talking(partial(long_chats.chat_drawn, window=_8K))
-long_book_2k = whole_text(long_text.prose, _2K)
-long_book_8k = whole_text(long_text.prose, _8K)
+_4K, _16K = 4 * long_text.TRAINED, 16 * long_text.TRAINED
+long_pages_4k = conversing(partial(long_pages.pages_drawn, window=_4K))
+long_pages_16k = conversing(partial(long_pages.pages_drawn, window=_16K))
+long_text_4k = conversing(partial(long_text.text_drawn, window=_4K))
+long_text_16k = conversing(partial(long_text.text_drawn, window=_16K))
+long_chat_4k = talking(partial(long_chats.chat_drawn, window=_4K))
+long_chat_16k = talking(partial(long_chats.chat_drawn, window=_16K))
+long_book_4k = whole_text(long_text.prose, _4K)
+long_book_16k = whole_text(long_text.prose, _16K)
 
 # A small set that was made without a browser has none of what these show (smoke.py).
 SHOWING_SCREENS = frozenset(
