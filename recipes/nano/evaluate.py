@@ -146,7 +146,7 @@ def likeliest_name(model: KimiVLForConditionalGeneration, inputs: ModelInputs, n
         # The prompt is read once: what a name before it left in the cache is written over.
         cache.length = len(prompt)
         states = model.hidden(model.embed(torch.tensor(seen)), torch.arange(len(seen)) + len(prompt), cache).states
-        return model.language_model.lm_head(states)  # type: ignore[no-any-return]
+        return model.language_model.lm_head(states)
 
     return likeliest(first, names, after)
 
