@@ -16,7 +16,7 @@ if [ "${1:-}" = --smoke ]; then
   recipes=$root/recipes
   set=(--small)
   export NANO_DATA="${NANO_DATA:-$PWD/.data/nano-small}"
-  wishes=(--set steps=3 --set batch_size=12 --set warmup=1)
+  wishes=(--set steps=3 --set batch_size=8 --set warmup=1)
 fi
 
 python -m recipes.nano.fetch "${set[@]}"

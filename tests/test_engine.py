@@ -29,7 +29,7 @@ LINE = Image.open(Path(__file__).parents[1] / "docs" / "line.png")
 def picture(seed: int) -> Image.Image:
     """Noise of a size of its own."""
     r = random.Random(seed)
-    size = (r.randint(1, 180), r.randint(1, 90))
+    size = (r.randint(1, 104), r.randint(1, 52))
     return Image.frombytes("RGB", size, r.randbytes(3 * size[0] * size[1]))
 
 
