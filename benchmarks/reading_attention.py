@@ -27,7 +27,8 @@ from recipes.nano.samples import PICTURES, of_conversation, tokenizer
 
 _EITHER_SIDE = 1.2  # columns
 _MARGIN = 4  # pixels beside the letters
-_COLUMN = 28  # pixels
+_MERGED = PICTURES.merge_kernel_size[1]
+_COLUMN = _MERGED * PICTURES.patch_size  # pixels
 
 
 class Watched:
@@ -55,7 +56,7 @@ def on_the_spot(model: KimiVL, line: WrittenLine) -> Tensor:
     with patch.object(MultiHeadLatentAttention, "attend_packed", lambda *of: watched.attend(*of)):
         model.model.hidden(model.model.embed(batch.input_ids, features), batch.positions, batch.lengths)
     picture = (batch.input_ids == tokenizer().media_pad_id).nonzero().squeeze(1)
-    columns = torch.arange(len(picture)) % (batch.grids[0][1] // 2) + 0.5
+    columns = torch.arange(len(picture)) % (batch.grids[0][1] // _MERGED) + 0.5
     attention, before, shares = torch.stack(watched.layers), 0, []
     for place in sample.answer_mask.nonzero().squeeze(1).tolist()[:-1]:  # all but the end of the turn
         said = len(tokenizer().decode([int(batch.input_ids[place])]))

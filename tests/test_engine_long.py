@@ -26,21 +26,28 @@ BEHIND = 100_000
 
 @pytest.mark.parametrize(("tokens", "is_prompt"), [(1, False), (5, True)])
 def test_a_token_sees_all_hundred_thousand_before_it(nano4: EngineModel, tokens: int, is_prompt: bool) -> None:
-    """(G8) As plain torch does, in pages that lie in any order; one far latent more or less is noticed."""
+    """(G8) As plain torch does, in pages that lie in any order; one far latent more or less is noticed.
+
+    In four layers, since what is rounded adds up from layer to layer.
+    """
+    config = replace(nano4.config, text_config=replace(nano4.config.text_config, num_hidden_layers=4))
+    decoder = replace(nano4.decoder, layers=nano4.decoder.layers[:4])
+    shallow, plain = (
+        EngineModel(config, decoder, nano4.tower, nano4.projector, backend) for backend in (nano4.backend, Reference(1))
+    )
     count = -(-(BEHIND + tokens) // PAGE)
     pages = list(range(count))
     random.Random(0).shuffle(pages)
     torch.manual_seed(0)
-    cache = torch.randn(nano4.new_cache(count).shape).mul(0.7).bfloat16()
+    cache = torch.randn(shallow.new_cache(count).shape).mul(0.7).bfloat16()
     segment = Segment(tuple(pages), BEHIND, tokens, is_prompt)
-    x = nano4.embed(torch.arange(tokens) + 300)
-    plain = EngineModel(nano4.config, nano4.decoder, nano4.tower, nano4.projector, Reference(1))
-    found = nano4.run(x, [segment], cache.clone())
+    x = shallow.embed(torch.arange(tokens) + 300)
+    found = shallow.run(x, [segment], cache.clone())
     wanted = plain.run(x, [segment], cache.clone())
-    assert float((found - wanted).norm() / wanted.norm()) < 0.03
+    assert float((found - wanted).norm() / wanted.norm()) < 0.02
     other = cache.clone()
     other[:, pages[: count // 2]] *= 2  # the older half
-    assert float((nano4.run(x, [segment], other) - found).norm() / found.norm()) > 0.1
+    assert float((shallow.run(x, [segment], other) - found).norm() / found.norm()) > 0.1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

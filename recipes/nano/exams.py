@@ -14,9 +14,10 @@ from recipes.nano import heldout, questions, scenes
 from recipes.nano.conversation import Conversation, Turn
 from recipes.nano.evaluation import EVAL_NAMES
 from recipes.nano.heldout import Exam, WrittenLine
+from recipes.nano.long_text import TRAINED
 from recipes.nano.samples import of_conversation
 
-WINDOW = 4096  # tokens among which a needle lies: four times the window of the stages before
+WINDOW = 4 * TRAINED  # tokens among which a needle lies: four times the window of the stages before
 
 
 def lines(count: int) -> Iterator[Question]:

@@ -2,7 +2,7 @@
 
 Comes in: the fonts and books that fetch.py laid down. Goes out: `LineSample`. "train" and "heldout" share
 sizes, colours and noise; they differ in fonts, in the book, and in that held-out lines are all prose.
-About 65 % of the pictures are at most 28 px high (one row of merged patches), nearly all others at most 56.
+About 65 % of the pictures are at most 28 px high (two rows of merged patches), nearly all others at most 56.
 """
 
 import math
