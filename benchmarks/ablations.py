@@ -1,12 +1,14 @@
 """What each part of the recipe is worth at a small scale: short runs, each different in one thing.
 
-    python benchmarks/ablations.py --json ablations.json
+    python benchmarks/ablations.py pictures --json pictures.json
+    python benchmarks/ablations.py words --json words.json
 
-The model is nano's at a fifth of its size; it learns lines of up to six characters, colours of shapes and counts of
-things, so `recipes.nano.fetch` comes first. All arms see the same samples as often, in an order that the seed
-decides with the new weights, and are asked the same of what is held out. Muon and AdamW get the best of the same few
-rates, by the loss of other held-out samples than those that count. Two processes of one thread each do the runs, on a
-GPU where there is one.
+The model is nano's at a fifth of its size. With `pictures` it learns lines of up to six characters, colours of shapes
+and counts of things; with `words`, where experts are to keep what a dense layer has no room for, its decoder alone
+learns books. Both want what `recipes.nano.fetch` brings. All arms see the same samples as often, in an order that the
+seed decides with the new weights, and are asked the same of what is held out. Muon and AdamW get the best of the same
+few rates, by the loss of other held-out samples than those that count. Two processes of one thread each do the runs, on
+a GPU where there is one.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ from recipes.nano.evaluate import asked, character_error_rate, says
 from recipes.nano.fonts import Split
 from recipes.nano.heldout import WrittenLine
 from recipes.nano.lines import line_sample
-from recipes.nano.samples import PICTURES, of_caption, of_conversation, processor
+from recipes.nano.samples import LONGEST_TEXT, PICTURES, of_caption, of_conversation, piece_of, processor
+from recipes.nano.text import book
 
 _NANO = Path(__file__).parents[1] / "recipes" / "nano" / "config.json"
 _DATA_SEED = 20  # of no stage
@@ -72,20 +75,22 @@ class Arm:
     dense: bool = False  # no experts; layers as wide as those that a token passes
     pretrained: bool = True  # the tower has seen captions first
     longer: bool = False  # gets the steps that captions would have taken
+    seeing: bool = False  # only told apart where there are pictures
 
 
 ARMS = {
     "the recipe": Arm(),
     "AdamW instead of Muon": Arm(muon=False),
-    "pictures squashed to squares": Arm(squashed=True),
     "dense instead of experts": Arm(dense=True),
-    "no vision pretraining": Arm(pretrained=False),
-    "no vision pretraining, its steps besides": Arm(pretrained=False, longer=True),
+    "pictures squashed to squares": Arm(squashed=True, seeing=True),
+    "no vision pretraining": Arm(pretrained=False, seeing=True),
+    "no vision pretraining, its steps besides": Arm(pretrained=False, longer=True, seeing=True),
 }
 
 
 @dataclass(frozen=True)
 class Budget:
+    words: bool  # no pictures
     work: str
     steps: int
     tower_steps: int
@@ -102,8 +107,8 @@ class Outcome:
     loss: float  # of held-out answers, each sample weighed as in training
     choice: float
     tokens_right: float  # share of the answers' tokens, each after the right ones
-    colours_right: float
-    character_error_rate: float
+    colours_right: float | None
+    character_error_rate: float | None
     parameters: int
     seconds: float
 
@@ -111,22 +116,27 @@ class Outcome:
 def main() -> None:
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
-    budget = Budget(str(options.work), options.steps, options.tower_steps, options.batch_size)
+    words = options.what == "words"
+    tower_steps = 0 if words else options.tower_steps
+    budget = Budget(words, str(options.work), options.steps, tower_steps, options.batch_size)
+    arms = [name for name, arm in ARMS.items() if not (words and arm.seeing)]
+    shapes = (False,) if words else (False, True)
     begun = time.perf_counter()
     with ProcessPoolExecutor(options.processes, get_context("spawn"), initializer=_alone) as pool:
-        list(pool.map(partial(_draw, budget), [(name, squashed) for name in _SETS for squashed in (False, True)]))
-        print(f"samples: {time.perf_counter() - begun:.0f} s; {_patches(budget)}", flush=True)
-        jobs = [(seed, squashed) for seed in range(options.seeds) for squashed in (False, True)]
-        list(pool.map(partial(_pretrain, budget), jobs))
-        print(f"towers: {time.perf_counter() - begun:.0f} s", flush=True)
+        list(pool.map(partial(_draw, budget), [(name, squashed) for name in _sets(budget) for squashed in shapes]))
+        print(f"samples: {time.perf_counter() - begun:.0f} s{_patches(budget)}", flush=True)
+        if not words:
+            jobs = [(seed, squashed) for seed in range(options.seeds) for squashed in shapes]
+            list(pool.map(partial(_pretrain, budget), jobs))
+            print(f"towers: {time.perf_counter() - begun:.0f} s", flush=True)
         tried = ("the recipe", "AdamW instead of Muon")
         outcomes = _runs(pool, budget, [(arm, 0, rate) for arm in tried for rate in options.rates])
         best = {arm: min((one for one in outcomes if one.arm == arm), key=lambda one: one.choice).rate for arm in tried}
         for arm, rate in best.items():
             edge = ", at the edge of those tried" if rate in (options.rates[0], options.rates[-1]) else ""
             print(f"{arm}: the best rate is {rate:g}{edge}", flush=True)
-        rates = {arm: best.get(arm, best["the recipe"]) for arm in ARMS}
-        rest = [(arm, seed, rates[arm]) for arm in ARMS for seed in range(options.seeds) if seed or arm not in best]
+        rates = {arm: best.get(arm, best["the recipe"]) for arm in arms}
+        rest = [(arm, seed, rates[arm]) for arm in arms for seed in range(options.seeds) if seed or arm not in best]
         outcomes += _runs(pool, budget, rest)
     print(_table([one for one in outcomes if one.rate == rates[one.arm]]))
     budget_said = f"{options.steps} steps of {options.batch_size} samples each, {options.seeds} seeds"
@@ -139,6 +149,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("pictures", "words"))
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--tower-steps", type=int, default=60, help="of vision pretraining before them")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -168,13 +179,13 @@ def _draw(budget: Budget, job: tuple[str, bool]) -> None:
         "choice": (0, _HELD),
         "figures": (_HELD, _HELD),
     }[name]
-    draw, split = _SETS[name]
+    draw, split = _sets(budget)[name]
     drawn = [draw(split, squashed, index) for index in range(first, first + count)]
     torch.save(drawn, _file(budget, name, squashed))
 
 
 def _file(budget: Budget, name: str, squashed: bool) -> Path:
-    return Path(budget.work) / f"{name}{'-squashed' if squashed else ''}.pt"
+    return Path(budget.work) / f"{'words-' * budget.words}{name}{'-squashed' if squashed else ''}.pt"
 
 
 def _kept(budget: Budget, name: str, squashed: bool) -> list[Sample]:
@@ -215,19 +226,27 @@ def _squared(image: Image.Image) -> Image.Image:
 
 
 def _patches(budget: Budget) -> str:
+    if budget.words:
+        return ""
     said = []
     for squashed in (False, True):
         pixels = [sample.pixels for sample in _kept(budget, "train", squashed)]
         said.append(f"{statistics.mean(len(one) for one in pixels if one is not None):.1f}")
-    return f"a picture has {said[0]} patches on average, squashed {said[1]}"
+    return f"; a picture has {said[0]} patches on average, squashed {said[1]}"
 
 
-_SETS: dict[str, tuple[Callable[[Split, bool, int], Sample], Split]] = {
-    "train": (_answer, "train"),
-    "captions": (_caption, "train"),
-    "choice": (_answer, "heldout"),
-    "figures": (_answer, "heldout"),
-}
+def _words(split: Split, squashed: bool, index: int) -> Sample:
+    return piece_of(book(split), LONGEST_TEXT, _DATA_SEED, index)
+
+
+def _sets(budget: Budget) -> dict[str, tuple[Callable[[Split, bool, int], Sample], Split]]:
+    draw = _words if budget.words else _answer
+    found: dict[str, tuple[Callable[[Split, bool, int], Sample], Split]] = {
+        "train": (draw, "train"),
+        "choice": (draw, "heldout"),
+        "figures": (draw, "heldout"),
+    }
+    return found if budget.words else found | {"captions": (_caption, "train")}
 
 
 # Runs ---------------------------------------------------------------------------------------------------
@@ -290,9 +309,12 @@ def _run(budget: Budget, job: tuple[str, int, float]) -> Outcome:
     name, seed, rate = job
     arm = ARMS[name]
     model = _new(seed, dense=arm.dense)
-    if arm.pretrained:
+    if arm.pretrained and not budget.words:
         model.vision_tower.load_state_dict(load_file(_tower(budget, seed, arm.squashed)))
-    pupil = learner.Learner(model, PICTURES, reading=0.3)
+    if budget.words:
+        model.vision_tower.requires_grad_(False)
+        model.multi_modal_projector.requires_grad_(False)
+    pupil = learner.Learner(model, PICTURES, reading=0.0 if budget.words else 0.3)
     steps = budget.steps + (budget.tower_steps if arm.longer else 0)
     begun = time.perf_counter()
     with _changed(arm):
@@ -301,7 +323,7 @@ def _run(budget: Budget, job: tuple[str, int, float]) -> Outcome:
     model.float().cpu().eval()
     choice, _ = _loss(model, _kept(budget, "choice", arm.squashed))
     loss, right = _loss(model, _kept(budget, "figures", arm.squashed))
-    colours, characters = _abilities(model, squashed=arm.squashed)
+    colours, characters = (None, None) if budget.words else _abilities(model, squashed=arm.squashed)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Outcome(name, seed, rate, loss, choice, right, colours, characters, parameters, seconds)
 
@@ -342,8 +364,9 @@ def _train(pupil: Pupil, samples: Sequence[Sample], budget: Budget, steps: int, 
 def _loss(model: KimiVLForConditionalGeneration, samples: Sequence[Sample]) -> tuple[float, float]:
     """The loss of the answers as training weighs them, and the share of their tokens that are the likeliest."""
     batch = pack(samples)
-    assert batch.pixels is not None
-    features = model.image_features(normalised(batch.pixels, PICTURES), batch.image_grid_hws)
+    features = None
+    if batch.pixels is not None:
+        features = model.image_features(normalised(batch.pixels, PICTURES), batch.image_grid_hws)
     states = model.hidden(model.embed(batch.input_ids, features), batch.positions, batch.lengths).states
     logits, targets = model.language_model.lm_head(states[batch.seen]), batch.targets[batch.seen]
     loss = token_loss(logits, targets, batch.weights) / batch.totals.weight
@@ -371,11 +394,12 @@ def _table(outcomes: Sequence[Outcome]) -> str:
     """Medians over the seeds, with the least and the most."""
     lines = ["| arm | rate | parameters | held-out loss | tokens right | colours right | characters wrong | s |"]
     lines.append("| --- " * 8 + "|")
-    for arm in ARMS:
+    for arm in dict.fromkeys(one.arm for one in outcomes):
         of_arm = [one for one in outcomes if one.arm == arm]
         cells = [arm, f"{of_arm[0].rate:g}", f"{of_arm[0].parameters:,}", _spread([one.loss for one in of_arm], ".3f")]
         for figure in ("tokens_right", "colours_right", "character_error_rate"):
-            cells.append(_spread([getattr(one, figure) for one in of_arm], ".1%"))
+            values = [value for one in of_arm if (value := getattr(one, figure)) is not None]
+            cells.append(_spread(values, ".1%") if values else "")
         lines.append(f"| {' | '.join([*cells, _spread([one.seconds for one in of_arm], '.0f')])} |")
     return "\n".join(lines)
 

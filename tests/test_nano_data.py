@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -93,6 +94,13 @@ def test_made_lines_are_drawable(kind: str, small_book: tuple[str, ...]) -> None
         assert line
         assert line == " ".join(line.split())
         assert set(line) <= set(text.CHARACTERS)
+
+
+def test_some_lines_say_their_words_again(small_book: tuple[str, ...]) -> None:
+    lines = [strings._MAKERS["again"](Random(seed)) for seed in range(200)]
+    words = [re.findall(r"\w+", line) for line in lines]
+    assert sum(len(set(found)) < len(found) for found in words) > 120
+    assert sum(len(line) > 60 for line in lines) > 40
 
 
 def test_lines_are_cut_at_words_and_repeat_with_the_seed(small_book: tuple[str, ...]) -> None:
@@ -226,6 +234,10 @@ def test_the_tokenizer_has_3840_ranks_bytes_first_and_gives_text_back() -> None:
     for sample in ("What is this?", "naïve — “déjà vu” 漢字 🦊", "if x != 3:\n    return", text.CHARACTERS):
         assert encoding.decode(encoding.encode_ordinary(sample)) == sample
     assert len(encoding.encode_ordinary("How many stars are there?")) <= 7
+
+
+def test_each_digit_is_a_token_of_its_own() -> None:
+    assert not [token for token in _ranks() if sum(48 <= byte < 58 for byte in token) > 1]
 
 
 def test_merges_are_learned_in_rank_order() -> None:

@@ -199,13 +199,13 @@ def test_a_fact_stands_at_its_depth_in_a_text_of_the_length_that_is_wanted(depth
         random = Random(seed)
         fact, *others = long_facts.some_facts(random, "train", 4, kind="code")
         told = [(depth, fact), *((random.random(), other) for other in others)]
-        shown = long_text.text_asked(random, "train", told, [Turn("What?", fact.value)], 1500)
+        shown = long_text.text_asked(random, "train", told, [Turn("What?", fact.value)], 2000)
         text = shown.turns[0].question
         assert [text.count(one.sentence) for one in (fact, *others)] == [1] * 4
         assert text.endswith("\n\nWhat?")
         # A paragraph is at most a twentieth of the text.
         assert text.index(fact.sentence) / len(text) == pytest.approx(depth, abs=0.06)
-        assert 1470 < tokens_of(messages_of([shown]), ()) <= 1500
+        assert 1970 < tokens_of(messages_of([shown]), ()) <= 2000
 
 
 @pytest.mark.usefixtures("made_up_book")
@@ -251,13 +251,15 @@ def test_conversations_repeat_fit_their_window_and_answers_alone_are_learned(
 
 
 @needs_full_data
-@pytest.mark.parametrize(("window", "count"), [(1024, 300), (4096, 100), (16384, 30)])
+@pytest.mark.parametrize(
+    ("shortest", "window", "count"), [(256, 1024, 300), (1024, 1024, 300), (1024, 4096, 100), (1024, 16384, 30)]
+)
 def test_there_is_always_a_question_and_it_never_leaves_the_window(
-    window: int, count: int, monkeypatch: pytest.MonkeyPatch
+    shortest: int, window: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Look, "picture", lambda look, lines: Image.new("RGB", (look.width, look.height)))
     for index in range(count):
-        shown = long_pages.pages_drawn(9, index, "train", window=window)
+        shown = long_pages.pages_drawn(9, index, "train", shortest=shortest, window=window)
         assert shown.turns
         assert tokens_of(messages_of([shown]), [picture.size for picture in shown.pictures]) <= window
 

@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -26,7 +27,9 @@ from tests.nano import needs_screens
 Draw = Callable[[int, int, Split], Conversation]
 SAMPLES: dict[str, Draw] = {
     "grounding": sources.grounding_sample,
+    "grounding piece": partial(sources.grounding_sample, pieces=True),
     "element": sources.element_sample,
+    "element piece": partial(sources.element_sample, pieces=True),
     "line": sources.line_sample,
     "paragraph": sources.paragraph_sample,
     "reading": sources.screen_reading_sample,
@@ -192,6 +195,24 @@ def test_one_in_eight_is_not_there(small_shelf: None) -> None:
         assert 0.08 < share < 0.17
 
 
+def test_a_piece_of_a_screen_shows_what_it_was_cut_around_and_no_half_of_a_target(small_shelf: None) -> None:
+    screen = shots.screens("train")[0]
+    wanted = {element.name: element for element in targets.targets(targets.as_stored(screen))}
+    areas = []
+    for seed in range(200):
+        name = sorted(wanted)[seed % len(wanted)]
+        part = view.piece(Random(seed), screen, wanted[name].box)
+        areas.append(part.image.width * part.image.height / (screen.size[0] * screen.size[1]))
+        found = {element.name: element for element in targets.targets(part)}
+        assert name in found
+        for other in found.keys() & wanted.keys():  # what is there twice may be on the piece but once
+            element = found[other]
+            as_high = [(box[3] - box[1]) / (box[2] - box[0]) for box in (element.box, wanted[other].box)]
+            assert as_high[0] == pytest.approx(as_high[1], rel=0.05)
+    assert min(areas) < 0.15
+    assert max(areas) > 0.8
+
+
 def test_margins_end_where_other_text_begins() -> None:
     others = [(0.0, 0.0, 100.0, 19.0), (60.0, 20.0, 100.0, 40.0)]
     for seed in range(50):
@@ -250,18 +271,18 @@ def test_samples_repeat(kind: str, split: Split) -> None:
 
 
 @needs_screens
-@pytest.mark.parametrize("split", ["train", "heldout"])
-def test_points_lie_in_what_was_asked_for(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("split", "pieces"), [("train", False), ("train", True), ("heldout", False)])
+def test_points_lie_in_what_was_asked_for(split: Split, pieces: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     views: list[view.View] = []
-    whole = view.whole
+    shown_by: Callable[..., view.View] = view.piece if pieces else view.whole
 
-    def kept(random: Random, screen: shots.Screen, of: Split) -> view.View:
-        views.append(whole(random, screen, of))
+    def kept(*given: object) -> view.View:
+        views.append(shown_by(*given))
         return views[-1]
 
-    monkeypatch.setattr("recipes.nano.screens.targets.whole", kept)
+    monkeypatch.setattr(targets, shown_by.__name__, kept)
     for index in range(40):
-        sample = sources.grounding_sample(3, index, split)
+        sample = sources.grounding_sample(3, index, split, pieces=pieces)
         shown = views[-1]
         assert shown.image is sample.pictures[0]
         for turn in sample.turns:

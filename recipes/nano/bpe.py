@@ -3,10 +3,13 @@
     python -m recipes.nano.bpe
 
 3,840 ranks (the 256 bytes in order of value, then the merges), so that with the 256 reserved ids the
-vocabulary is 4,096. Only the training book and names are read; the report at the end is on the held-out book.
+vocabulary is 4,096. No token has two digits: a number is then as many tokens as it has digits wherever it stands, each
+of them one sign in a picture and one decimal place of a point. Only the training book and names are read; the report at
+the end is on the held-out book.
 """
 
 import base64
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from recipes.nano.questions import every_wording
 from recipes.nano.text import book
 
 RANKS = 3840
+_PLACE = r" ?\{\w+\}"  # of what a wording is filled with
 TARGET = Path(__file__).resolve().parents[2] / "kimi_vl" / "nano" / "tiktoken.model"
 
 # The split of the released tokenizer, alternative by alternative.
@@ -52,6 +56,7 @@ def train(texts: Iterable[str], ranks: int = RANKS) -> list[bytes]:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -74,8 +79,10 @@ def corpus(names: Iterable[str]) -> Iterator[str]:
     for text in names:
         # As an answer by itself, and inside a question, where a space goes before it.
         yield from (text, f" {text}") * 20
-    for text in every_wording():
-        yield from (text, f" {text}") * 500
+    for wording in every_wording():
+        for text in re.split(_PLACE, wording):
+            if any(map(str.isalpha, text)):
+                yield from (text, f" {text}") * 500
 
 
 def write(tokens: list[bytes], target: Path) -> None:

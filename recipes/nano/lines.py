@@ -19,7 +19,7 @@ from recipes.nano.paper import as_jpeg, background, paper_and_pen
 from recipes.nano.strings import line_text
 
 WIDEST = 784
-LONGEST = 80
+LONGEST = 110
 LOW, HIGH = 28, 56
 # Code faces draw "!=" or "=>" as one sign by contextual alternates, and then the letters are not to be seen.
 FEATURES = ["-calt"] if features.check("raqm") else None

@@ -97,10 +97,17 @@ class Document:
         return Conversation(tuple(map(self.look.picture, self.pages)), tuple(turns), self.numbered)
 
 
-def pages_drawn(seed: int, index: int, split: Split, *, window: int) -> Conversation:
-    """Up to seven questions about a document; all has up to ``TRAINED`` to ``window`` tokens, each as often."""
+def pages_drawn(seed: int, index: int, split: Split, *, shortest: int = TRAINED, window: int) -> Conversation:
+    """Up to seven questions about a document; all has up to ``shortest`` to ``window`` tokens, each as often."""
     random = Random(f"pages/{window}/{seed}/{split}/{index}")
-    length = random.randint(TRAINED, window)
+    while True:
+        if found := _drawn(random, split, shortest, window):
+            return found
+
+
+def _drawn(random: Random, split: Split, shortest: int, window: int) -> Conversation | None:
+    """None where not one question has room beside two pages."""
+    length = random.randint(shortest, window)
     facts = facts_for(random, split, random.randint(1, MOST_FACTS))
     wanted = random.randint(1, MOST_TURNS)
     read = document(random, split, facts, length - (1 + wanted) * FOR_TURN, numbered=random.random() < 0.5)
@@ -112,7 +119,7 @@ def pages_drawn(seed: int, index: int, split: Split, *, window: int) -> Conversa
         more = asked | {one.wordings[0]: one.turn(random, split)}
         if read.tokens(list(more.values())) <= length:
             asked = more
-    return read.asked(random.sample(list(asked.values()), len(asked)))
+    return read.asked(random.sample(list(asked.values()), len(asked))) if asked else None
 
 
 # Questions ----------------------------------------------------------------------------------------------

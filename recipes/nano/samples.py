@@ -117,15 +117,16 @@ def line_asked(seed: int, index: int) -> Sample:
 
 def plain_text(seed: int, index: int) -> Sample:
     """A piece of a book, every token of it learned."""
-    return _piece(book("train"), LONGEST_TEXT, seed, index)
+    return piece_of(book("train"), LONGEST_TEXT, seed, index)
 
 
 def whole_text(paragraphs: Callable[[Split], Sequence[str]], window: int) -> Draw:
     """A source of pieces of ``window`` tokens, paragraph after paragraph."""
-    return lambda seed, index: _piece(paragraphs("train"), window, seed, index)
+    return lambda seed, index: piece_of(paragraphs("train"), window, seed, index)
 
 
-def _piece(paragraphs: Sequence[str], longest: int, seed: int, index: int) -> Sample:
+def piece_of(paragraphs: Sequence[str], longest: int, seed: int, index: int) -> Sample:
+    """As many tokens from some paragraph on, every one of them learned."""
     random = Random(f"text/{seed}/{index}")
     ids: list[int] = []
     place = random.randrange(len(paragraphs))

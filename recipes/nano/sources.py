@@ -46,7 +46,9 @@ colour = conversing(scenes.colour_conversation)
 side = conversing(scenes.side_conversation)
 pictures = conversing(several.several_sample)
 pointing = conversing(screens.grounding_sample)
+pointing_piece = conversing(partial(screens.grounding_sample, pieces=True))
 element = conversing(screens.element_sample)
+element_piece = conversing(partial(screens.element_sample, pieces=True))
 screen_line = reading(screens.line_sample)
 screen_paragraph = conversing(screens.paragraph_sample)
 screen = conversing(screens.screen_reading_sample)
@@ -55,6 +57,8 @@ chart = conversing(charts.chart_sample)
 table = conversing(tables.table_sample)
 receipt = conversing(receipts.receipt_sample)
 chat = conversing(chats.chat_sample)
+
+short_pages = conversing(partial(long_pages.pages_drawn, shortest=256, window=long_text.TRAINED))
 
 # Long ones, at four and sixteen times what the stages before learn from
 _4K, _16K = 4 * long_text.TRAINED, 16 * long_text.TRAINED
@@ -72,6 +76,6 @@ SHOWING_SCREENS = frozenset(
     (
         *("captioned_screen", "captioned_screen_line", "screen_line", "screen_paragraph", "screen", "screen_question"),
         *("paired_screen", "paired_screen_line"),
-        *("pointing", "element", "screen_lines"),
+        *("pointing", "pointing_piece", "element", "element_piece", "screen_lines"),
     )
 )

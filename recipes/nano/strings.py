@@ -12,7 +12,7 @@ from recipes.nano.text import book
 
 # What a training line holds, with its share in per cent. Held-out lines are "cut" only.
 KINDS: dict[str, int] = {
-    "cut": 62,
+    "cut": 54,
     "word": 8,
     "number": 5,
     "date": 3,
@@ -22,6 +22,7 @@ KINDS: dict[str, int] = {
     "shouted": 4,
     "shuffled": 3,
     "characters": 4,
+    "again": 8,
 }
 MONTHS = tuple(calendar.month_name)[1:]
 UNITS = ("%", "km", "kg", "cm", "mm", "ms", "GB", "MB", "kB", "Hz", "W", "V", "°C", "m", "s", "h", "px", "×")
@@ -43,7 +44,8 @@ def _cut(random: Random, split: str, longest: int) -> str:
     if split == "heldout":
         wanted, shortest = random.randint(16, 64), 8
     else:
-        wanted = random.choices((random.randint(3, 16), random.randint(16, 48), random.randint(48, 80)), (2, 5, 3))[0]
+        lengths = (random.randint(3, 16), random.randint(16, 48), random.randint(48, 110))
+        wanted = random.choices(lengths, (2, 5, 3))[0]
         shortest = 1
     wanted = min(wanted, longest)
     while True:
@@ -183,6 +185,39 @@ def _characters(random: Random) -> str:
     return " ".join(groups)
 
 
+def _again(random: Random) -> str:
+    """Few words and signs over and over: who follows a line by its words alone loses his place."""
+    words = [random.choice((_word, _plain_word))(random) for _ in range(random.randint(1, 5))]
+    match random.randrange(4):
+        case 0:  # a command's synopsis
+            left, right = random.choice(("[]", "[]", "{}", "<>", "()"))
+            between = random.choice((" ", " ", " | ", ", "))
+            parts = (_bracketed(random, words, left, right) for _ in range(random.randint(2, 8)))
+            return between.join(parts) + random.choice(("", "", " ...", " [, ...]"))
+        case 1:  # a list
+            between = random.choice((", ", ", ", "; ", " | ", "/", " and "))
+            return between.join(random.choice(words) for _ in range(random.randint(3, 14)))
+        case 2:  # code
+            signs = (" = ", " + ", ".", "(", ", ", ")", " == ", " -> ", "_", "[", "]", " - ", " * ", "::")
+            return "".join(random.choice(words) + random.choice(signs) for _ in range(random.randint(3, 12))).strip()
+        case _:  # a sentence that says itself again
+            said = _cut(random, "train", random.randint(8, 30))
+            return " ".join([said, *random.choices((said, *words), k=random.randint(1, 5))])
+
+
+def _bracketed(random: Random, words: list[str], left: str, right: str) -> str:
+    inside = " ".join(random.choice(words) for _ in range(random.randint(1, 2)))
+    match random.randrange(4):
+        case 0:
+            return inside
+        case 1:
+            return f"{left} {left} {inside} {right} {random.choice(words)} {right}"
+        case 2:
+            return f"{left}{inside}{right}"
+        case _:
+            return f"{left} {inside} {right}"
+
+
 _PRINTABLE = string.ascii_letters + string.digits + string.punctuation
 _MAKERS = {
     "word": _word,
@@ -194,4 +229,5 @@ _MAKERS = {
     "shouted": _shouted,
     "shuffled": _shuffled,
     "characters": _characters,
+    "again": _again,
 }

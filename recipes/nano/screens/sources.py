@@ -54,10 +54,10 @@ def parsed_point(answer: str) -> tuple[float, float] | None:
     return (float(match[1]), float(match[2])) if match else None
 
 
-def grounding_sample(seed: int, index: int, split: Split) -> Conversation:
-    """A screen, and 2 to 6 elements to point at; one in eight is not there."""
-    random = Random(f"grounding/{seed}/{split}/{index}")
-    view, found = seen_with_targets(random, split)
+def grounding_sample(seed: int, index: int, split: Split, *, pieces: bool = False) -> Conversation:
+    """A screen or a piece of one, and 2 to 6 elements to point at; one in eight is not there."""
+    random = Random(f"grounding{'/piece' * pieces}/{seed}/{split}/{index}")
+    view, found = seen_with_targets(random, split, pieces=pieces)
     turns = []
     for element in some(random, found, random.randint(2, 6)):
         wording = _wording(random, wordings.POINT, split)
@@ -68,10 +68,10 @@ def grounding_sample(seed: int, index: int, split: Split) -> Conversation:
     return Conversation((view.image,), tuple(turns))
 
 
-def element_sample(seed: int, index: int, split: Split) -> Conversation:
-    """A screen, and 2 to 6 points of it: what is there?"""
-    random = Random(f"element/{seed}/{split}/{index}")
-    view, found = seen_with_targets(random, split)
+def element_sample(seed: int, index: int, split: Split, *, pieces: bool = False) -> Conversation:
+    """A screen or a piece of one, and 2 to 6 points of it: what is there?"""
+    random = Random(f"element{'/piece' * pieces}/{seed}/{split}/{index}")
+    view, found = seen_with_targets(random, split, pieces=pieces)
     turns = []
     for element in some(random, found, random.randint(2, 6)):
         x, y = _middle(element.box, view.image.size)

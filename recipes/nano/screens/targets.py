@@ -12,7 +12,7 @@ from random import Random
 
 from recipes.nano.fonts import Split
 from recipes.nano.screens.shots import Element, Line, Screen, screens
-from recipes.nano.screens.view import View, whole
+from recipes.nano.screens.view import View, piece, whole
 from recipes.nano.screens.wordings import IT
 
 SMALLEST, LONGEST_NAME = 7, 40  # pixels, characters
@@ -46,11 +46,15 @@ def usable(element: Element) -> bool:
     )
 
 
-def seen_with_targets(random: Random, split: Split) -> tuple[View, list[Element]]:
-    """A view of some screen of a split, and the targets on it, at least two."""
+def seen_with_targets(random: Random, split: Split, *, pieces: bool = False) -> tuple[View, list[Element]]:
+    """A view of some screen of a split and at least two targets on it, or of a piece of it and at least one."""
     for _ in range(1000):
-        view = whole(random, random.choice(_rich(split)), split)
-        if len(found := targets(view)) >= 2:
+        screen = random.choice(_rich(split))
+        if pieces:
+            view = piece(random, screen, random.choice(_unique(screen.lines, screen.elements)).box)
+        else:
+            view = whole(random, screen, split)
+        if len(found := targets(view)) >= 2 - pieces:
             return view, found
     raise RuntimeError(f"no {split} screen has two things to point at: make the screens anew")
 

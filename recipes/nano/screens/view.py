@@ -6,6 +6,7 @@ as they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -15,6 +16,8 @@ from PIL import Image, ImageOps
 from recipes.nano.fonts import Split
 from recipes.nano.paper import as_jpeg
 from recipes.nano.screens.shots import Box, Element, Line, Screen
+
+SMALLEST_PIECE = 0.2  # of a side
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,21 @@ def whole(random: Random, screen: Screen, split: Split) -> View:
         return View(screen.picture(), screen.lines, screen.elements)
     width, height = screen.size
     cut = [random.choice((0, 0, random.randint(1, 8))) for _ in range(4)]
-    window: Box = (cut[0], cut[1], width - cut[2], height - cut[3])
+    return _seen(random, screen, (cut[0], cut[1], width - cut[2], height - cut[3]))
+
+
+def piece(random: Random, screen: Screen, box: Box) -> View:
+    """A part of a screen with a box of it, from a fifth of width and height on, larger or smaller as the whole is."""
+    window = [0, 0, 0, 0]
+    for way, side in enumerate(screen.size):
+        first, last = math.floor(box[way]), math.ceil(box[way + 2])
+        kept = max(last - first, round(side * SMALLEST_PIECE ** random.random()))
+        window[way] = random.randint(max(0, last - kept), max(0, min(first, side - kept)))
+        window[way + 2] = window[way] + kept
+    return _seen(random, screen, (window[0], window[1], window[2], window[3]))
+
+
+def _seen(random: Random, screen: Screen, window: Box) -> View:
     image, scale = varied(random, screen.picture(), window, rescaled=0.4)
     return View(
         image,
