@@ -245,9 +245,10 @@ def test_merges_are_learned_in_rank_order() -> None:
     from recipes.nano import bpe
 
     assert _pattern() == bpe.PATTERN
-    tokens = bpe.train(["the cat and the hat"] * 20, ranks=262)
+    tokens = bpe.train(["the cat and the hat 1212"] * 20, ranks=262)
     assert tokens[:256] == [bytes([byte]) for byte in range(256)]
     assert b"the" in tokens[256:]
+    assert b"12" not in tokens
     assert bpe.check(tokens, ["the cat", "é漢"]) > 0
 
 

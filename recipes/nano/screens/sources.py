@@ -55,7 +55,7 @@ def parsed_point(answer: str) -> tuple[float, float] | None:
 
 
 def grounding_sample(seed: int, index: int, split: Split, *, pieces: bool = False) -> Conversation:
-    """A screen or a piece of one, and 2 to 6 elements to point at; one in eight is not there."""
+    """A screen or a piece of one, and up to 6 elements to point at; one in eight is not there."""
     random = Random(f"grounding{'/piece' * pieces}/{seed}/{split}/{index}")
     view, found = seen_with_targets(random, split, pieces=pieces)
     turns = []
@@ -69,7 +69,7 @@ def grounding_sample(seed: int, index: int, split: Split, *, pieces: bool = Fals
 
 
 def element_sample(seed: int, index: int, split: Split, *, pieces: bool = False) -> Conversation:
-    """A screen or a piece of one, and 2 to 6 points of it: what is there?"""
+    """A screen or a piece of one, and up to 6 points of it: what is there?"""
     random = Random(f"element{'/piece' * pieces}/{seed}/{split}/{index}")
     view, found = seen_with_targets(random, split, pieces=pieces)
     turns = []

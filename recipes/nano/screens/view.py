@@ -17,7 +17,7 @@ from recipes.nano.fonts import Split
 from recipes.nano.paper import as_jpeg
 from recipes.nano.screens.shots import Box, Element, Line, Screen
 
-SMALLEST_PIECE = 0.2  # of a side
+SMALLEST_PIECE = 0.2  # of a screen's width, and of its height
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def whole(random: Random, screen: Screen, split: Split) -> View:
 
 
 def piece(random: Random, screen: Screen, box: Box) -> View:
-    """A part of a screen with a box of it, from a fifth of width and height on, larger or smaller as the whole is."""
+    """For training: a part of a screen with a box of it, from a fifth of its sides on, varied as the whole is."""
     window = [0, 0, 0, 0]
     for way, side in enumerate(screen.size):
         first, last = math.floor(box[way]), math.ceil(box[way + 2])
