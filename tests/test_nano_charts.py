@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,26 +11,28 @@ from PIL import Image
 
 from recipes.nano import text
 from recipes.nano.conversation import Conversation
-from recipes.nano.figures import chart_drawing, chart_questions, numbers, wordings
+from recipes.nano.figures import chart_drawing, chart_questions, charts, numbers, tables, wordings
 from recipes.nano.figures.chart_pieces import SHADES, Chart, Kind
 from recipes.nano.figures.charts import (
     ChartQuestion,
     best_guess,
     chart_and_questions,
     chart_sample,
+    chart_table_sample,
     heldout_charts,
     relaxed_match,
 )
 from recipes.nano.figures.known_tables import HELDOUT_TABLES, TRAINING_TABLES, Group, Measure, Table
 from recipes.nano.figures.receipts import GOODS, HELDOUT_GOODS, receipt_and_questions, receipt_sample
-from recipes.nano.figures.tables import BETWEEN, table_and_questions, table_sample
+from recipes.nano.figures.tables import Grid, table_and_questions, table_read_sample, table_sample
 from recipes.nano.figures.views import View, said, tidy
+from recipes.nano.figures.wordings import BETWEEN
 from recipes.nano.fonts import Split
 from recipes.nano.questions import CANNOT_TELL
 from tests.nano import needs_data
 
 Draw = Callable[[int, int, Split], Conversation]
-DRAWS: tuple[Draw, ...] = (chart_sample, table_sample, receipt_sample)
+DRAWS: tuple[Draw, ...] = (chart_sample, chart_table_sample, table_sample, table_read_sample, receipt_sample)
 
 
 def _view(*values: tuple[float, ...], timed: bool = False, pair: bool = False) -> View:
@@ -196,12 +199,12 @@ def test_wordings_have_only_names_that_are_put_in() -> None:
 
 @needs_data
 @pytest.mark.parametrize("split", ["train", "heldout"])
-@pytest.mark.parametrize("draw", DRAWS, ids=["chart", "table", "receipt"])
+@pytest.mark.parametrize("draw", DRAWS, ids=lambda draw: draw.__name__)
 def test_samples_repeat_in_our_characters_and_sizes(draw: Draw, split: Split) -> None:
     for index in range(40):
         one, again = draw(5, index, split), draw(5, index, split)
         assert one.turns == again.turns
-        assert 1 <= len(one.turns) <= 6
+        assert 1 <= len(one.turns) <= (8 if split == "train" else 6)
         assert len({turn.question for turn in one.turns}) == len(one.turns)
         (image,), (same,) = one.pictures, again.pictures
         assert image.mode == "RGB"
@@ -212,7 +215,7 @@ def test_samples_repeat_in_our_characters_and_sizes(draw: Draw, split: Split) ->
         for turn in one.turns:
             assert turn.answer
             assert "{" not in turn.question
-            assert set(turn.question + turn.answer) <= set(text.CHARACTERS)
+            assert set(turn.question + turn.answer) <= {*text.CHARACTERS, "\n"}
 
 
 @needs_data
@@ -300,6 +303,45 @@ def test_bars_are_as_high_as_their_numbers(by_matplotlib: float, monkeypatch: py
             assert abs((rows[-1] - rows[0] + 1) * chart.grains[0] - value) < 4 * chart.grains[0]
         checked += 1
     assert checked >= 2
+
+
+@needs_data
+def test_charts_are_written_down_as_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Chart] = []
+
+    def kept(*given: Any) -> tuple[Chart, Image.Image]:
+        drawn.append((found := chart_drawing.draw_chart(*given))[0])
+        return found
+
+    monkeypatch.setattr(charts, "draw_chart", kept)
+    several = 0
+    for index in range(40):
+        rows = [row.split(BETWEEN) for row in chart_table_sample(4, index, "heldout").turns[0].answer.split("\n")]
+        view, sign = drawn[-1].view, drawn[-1].sign
+        if len(view.series) > 1:
+            assert tuple(rows.pop(0)) == view.series
+            several += 1
+        assert [row[0] for row in rows] == list(view.categories)
+        for row, values in zip(rows, zip(*view.values, strict=True), strict=True):
+            assert all(cell.endswith(sign) for cell in row[1:])
+            assert [float(cell.removesuffix(sign)) for cell in row[1:]] == pytest.approx(values, abs=1e-4)
+    assert 5 < several < 35
+
+
+@needs_data
+def test_tables_are_read_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Grid] = []
+    draw = tables._drawn
+
+    def kept(random: Random, grid: Grid, split: Split) -> Image.Image:
+        drawn.append(grid)
+        return draw(random, grid, split)
+
+    monkeypatch.setattr(tables, "_drawn", kept)
+    for index in range(40):
+        header, *rows = table_read_sample(4, index, "train").turns[0].answer.split("\n")
+        assert tuple(header.split(BETWEEN)) == drawn[-1].header
+        assert tuple(tuple(row.split(BETWEEN)) for row in rows) == drawn[-1].rows
 
 
 @needs_data

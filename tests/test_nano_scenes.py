@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
-from recipes.nano import captioned, chats, evaluation, facts, paragraphs, questions, scenes, several
+from recipes.nano import captioned, chats, evaluation, facts, paragraphs, pointing, questions, scenes, several
 from recipes.nano.compose import Scene, Shape, apart, cells, coarsest, deck
 from recipes.nano.conversation import Conversation
 from recipes.nano.facts import Kind, Seen
 from recipes.nano.fonts import Split
 from recipes.nano.questions import COLOURS, NUMBERS, SHAPES
+from recipes.nano.screens.sources import parsed_point
+from recipes.nano.screens.wordings import NOT_THERE
 from recipes.nano.text import CHARACTERS
 from tests.nano import needs_data
 
@@ -24,6 +27,9 @@ PICTURED: tuple[Talk, ...] = (
     scenes.colour_conversation,
     scenes.comparing_conversation,
     scenes.side_conversation,
+    scenes.listing_conversation,
+    pointing.things_sample,
+    pointing.words_sample,
     several.several_sample,
     paragraphs.paragraph_drawn,
 )
@@ -272,6 +278,58 @@ def test_counts_are_true_and_go_evenly_to_ten() -> None:
     assert all(12 < counts.count(number) < 55 for number in range(1, 11))
     answers = [int(scenes.counting_sample(0, index, "heldout").answer) for index in range(200)]
     assert set(answers) == set(range(11))
+
+
+def test_all_is_listed_row_by_row() -> None:
+    seen = [Seen("ring", "red", 2, 0, 30), Seen("star", "blue", 0, 3, 30), Seen("star", "red", 0, 1, 30)]
+    assert facts.row_by_row(seen).answer == "red star, blue star\nred ring"
+
+
+@needs_data
+def test_points_lie_on_the_things_that_were_asked_for() -> None:
+    """The middle of a filled shape has its colour, up to light and noise."""
+    checked = reversed_ = 0
+    for index in range(150):
+        shown = pointing.things_sample(1, index, "train")
+        pixels = np.asarray(shown.pictures[0], np.int32)
+        for turn in shown.turns:
+            place = parsed_point(turn.answer)
+            called = re.search(r"(\w+) (square|circle|hexagon|star|heart|cross)\b", turn.question)
+            if place is None and turn.answer != NOT_THERE:
+                x, y = map(float, re.findall(r"\d\.\d{3}", turn.question))
+                called = re.fullmatch(r"(\w+) (square|circle|hexagon|star|heart|cross)", turn.answer)
+                place, reversed_ = (x, y), reversed_ + bool(called)
+            if place is None or called is None or called[1] not in COLOURS:
+                continue
+            x, y = round(place[0] * pixels.shape[1]), round(place[1] * pixels.shape[0])
+            found = pixels[y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).mean(0)
+            assert np.abs(found - COLOURS[called[1]]).max() < 45, (index, turn)
+            checked += 1
+    assert checked > 70 and reversed_ > 15
+
+
+@needs_data
+def test_points_lie_on_the_words_that_were_asked_for() -> None:
+    """The last word of a line is what changes when it is left out."""
+    checked = 0
+    for index in range(60):
+        blocks, size, _ = paragraphs._page(Random(index), "train")
+        _, words = paragraphs.words_drawn(Random(index), "train")
+        assert len(words) == sum(len(line.split()) for block in blocks for line in block.lines)
+        at = len(blocks[0].lines[0].split()) - 1
+        if at < 1 or blocks[0].spread:
+            continue
+        short = replace(blocks[0], lines=(blocks[0].lines[0].rsplit(" ", 1)[0], *blocks[0].lines[1:]))
+        whole, without = (paragraphs.drawn(Random(1), (block,), size).convert("L") for block in (blocks[0], short))
+        box = ImageChops.difference(whole, without).point(lambda light: 255 * (light > 60)).getbbox()
+        assert box is not None
+        name, (x, y) = words[at]
+        assert name == paragraphs._bare(blocks[0].lines[0].split()[-1])
+        # Signs around the word belong to what changes.
+        assert box[0] <= x * size[0] <= box[2] and abs(x * size[0] - (box[0] + box[2]) / 2) < 6
+        assert box[1] - 1 <= y * size[1] <= box[3] + 1
+        checked += 1
+    assert checked > 25
 
 
 @needs_data

@@ -253,7 +253,7 @@ def _check_repeats(draw: Draw, index: int, split: Split) -> Conversation:
     assert one.turns == again.turns
     assert one.pictures[0].tobytes() == again.pictures[0].tobytes()
     assert one.pictures[0].mode == "RGB"
-    assert 1 <= len(one.turns) <= 6
+    assert 1 <= len(one.turns) <= sources.MOST_TURNS
     for turn in one.turns:
         assert turn.answer and "{" not in turn.question
         assert set(turn.answer) <= {*CHARACTERS, "\n"}

@@ -257,7 +257,8 @@ def laid(
         right, down = (min((room - side) / 2.5, 0.18 * room) for room in (cell.width, cell.height))
         place = (cell.x + random.uniform(-right, right), cell.y + random.uniform(-down, down))
         placed.append((thing.drawn(random, side), place))
-        seen.append(Seen(thing.name, thing.colour, cell.row, cell.column, side))
+        middle = (place[0] / size[0], place[1] / size[1])
+        seen.append(Seen(thing.name, thing.colour, cell.row, cell.column, side, middle))
     avoid = [COLOURS[colour] for colour in {thing.colour: None for thing in things} if colour]
     return compose(random, placed, size, avoid=avoid), tuple(seen)
 

@@ -43,13 +43,17 @@ from recipes.nano.questions import (
 
 @dataclass(frozen=True)
 class Seen:
-    """A thing in a picture: its name, its colour if it is a shape, its row and column, and how large it is."""
+    """A thing in a picture: its name, its colour if it is a shape, its row and column, and how large it is.
+
+    ``place`` is its middle, in shares of the picture's width and height.
+    """
 
     name: str
     colour: str
     row: int
     column: int
     side: float
+    place: tuple[float, float] = (0.5, 0.5)
 
     @property
     def called(self) -> str:
@@ -285,6 +289,13 @@ def in_order(random: Random, seen: Sequence[Seen], absent: Kind) -> Asked | None
         return None
     answer = ", ".join(s.called for s in sorted(seen, key=lambda s: (s.row, s.column)))
     return ask(IN_ORDER, answer, order="from left to right" if in_row else "from top to bottom")
+
+
+def row_by_row(seen: Sequence[Seen]) -> Asked:
+    """All things, a line for each row that has any."""
+    in_order = sorted(seen, key=lambda s: (s.row, s.column))
+    rows = [[s.called for s in in_order if s.row == row] for row in sorted({s.row for s in seen})]
+    return ask(IN_ORDER, "\n".join(map(", ".join, rows)), order="row by row")
 
 
 # Sentences about shapes, true or false, in the manner of NLVR --------------------------------------------

@@ -5,6 +5,7 @@ text with its lines joined by line ends. Three forms: one column, a heading abov
 448 by 224, their sides multiples of 28. Held out are fonts and the book, as for lines.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -158,7 +159,27 @@ def _font(path: Path, size: int) -> ImageFont.FreeTypeFont:
 
 
 def page_drawn(random: Random, split: Split) -> tuple[Image.Image, Page]:
-    """A picture and what is written on it; drawn anew in the rare case that it would be too high."""
+    """A picture and what is written on it."""
+    blocks, size, page = _page(random, split)
+    return drawn(random, blocks, size), page
+
+
+def words_drawn(random: Random, split: Split) -> tuple[Image.Image, list[tuple[str, tuple[float, float]]]]:
+    """A picture, its words without their signs, and the middle of each in shares of width and height."""
+    blocks, size, _ = _page(random, split)
+    words = []
+    for block in blocks:
+        for number, line in enumerate(block.lines):
+            for x, text in _placed(block, line, spread=number < block.spread):
+                for match in re.finditer(r"\S+", text):
+                    before, upto = (_length(block.font, text[:end]) for end in match.span())
+                    middle = (block.left + x + (before + upto) / 2, _base_line(block, number) - 0.3 * block.font.size)
+                    words.append((_bare(match[0]), (middle[0] / size[0], middle[1] / size[1])))
+    return drawn(random, blocks, size), words
+
+
+def _page(random: Random, split: Split) -> tuple[list[Block], tuple[int, int], Page]:
+    """Blocks, the size of their picture, and what they say; drawn anew in the rare case that it would be too high."""
     while True:
         found, weights = faces(split)
         face = random.choices(found, cum_weights=weights)[0]
@@ -188,7 +209,7 @@ def page_drawn(random: Random, split: Split) -> tuple[Image.Image, Page]:
             height = STEP * -(-(max(block.bottom for block in blocks) + margin) // STEP)
             columns = tuple(block.lines for block in blocks[bool(heading) :])
             if height <= HIGHEST:
-                return drawn(random, blocks, (width, height)), Page(heading, columns)
+                return blocks, (width, height), Page(heading, columns)
 
 
 def _lines(
@@ -205,12 +226,12 @@ def _lines(
 
 def broken(words: Sequence[str], font: ImageFont.FreeTypeFont, width: int, count: int) -> tuple[tuple[str, ...], bool]:
     """Words as at most ``count`` lines, and whether they end with them. No lines where a word is wider than they."""
-    blank = font.getlength(" ", features=FEATURES)
+    blank = _length(font, " ")
     lines: list[str] = []
     line: list[str] = []
     used = 0.0
     for word in words:
-        long = font.getlength(word, features=FEATURES)
+        long = _length(font, word)
         if long > width:
             return (), True
         if line and used + blank + long > width:
@@ -229,7 +250,7 @@ def _heading(random: Random, split: Split, font: ImageFont.FreeTypeFont, width: 
         words = paragraphs[random.randrange(len(paragraphs))].split()[: random.randint(1, 5)]
         heading = " ".join(words).strip(_SIGNS + " ")
         heading = heading[:1].upper() + heading[1:]
-        if heading and font.getlength(heading, features=FEATURES) <= width:
+        if heading and _length(font, heading) <= width:
             return heading
 
 
@@ -239,8 +260,7 @@ def drawn(random: Random, blocks: Sequence[Block], size: tuple[int, int]) -> Ima
     pen = ImageDraw.Draw(ink)
     for block in blocks:
         for number, line in enumerate(block.lines):
-            # On the base line: faces differ in what they call their top.
-            y = block.top + number * block.pitch + round(0.85 * block.font.size)
+            y = _base_line(block, number)
             for x, text in _placed(block, line, spread=number < block.spread):
                 pen.text((block.left + x, y), text, 255, font=block.font, anchor="ls", features=FEATURES)
     clean = random.random() < 0.4
@@ -257,12 +277,21 @@ def drawn(random: Random, blocks: Sequence[Block], size: tuple[int, int]) -> Ima
     return as_jpeg(image, random.randint(45, 92)) if not clean and random.random() < 0.3 else image
 
 
+def _base_line(block: Block, number: int) -> int:
+    """Where a line stands: faces differ in what they call their top."""
+    return block.top + number * block.pitch + round(0.85 * block.font.size)
+
+
+def _length(font: ImageFont.FreeTypeFont, text: str) -> float:
+    return font.getlength(text, features=FEATURES)
+
+
 def _placed(block: Block, line: str, *, spread: bool) -> list[tuple[float, str]]:
     """The line as one piece, or its words so that the last one ends at the right margin."""
     words = line.split()
     if not spread or len(words) < 2:
         return [(0.0, line)]
-    lengths = [block.font.getlength(word, features=FEATURES) for word in words]
+    lengths = [_length(block.font, word) for word in words]
     blank = (block.width - sum(lengths)) / (len(words) - 1)
     starts = [sum(lengths[:i]) + i * blank for i in range(len(words))]
     return list(zip(starts, words, strict=True))

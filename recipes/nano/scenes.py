@@ -45,6 +45,10 @@ COUNTING_SIZES = ((84, 56), (84, 84), (112, 84), (112, 112), (140, 112), (168, 1
 LEAST_CELL, LARGEST_CELL = {Shape: 20, Card: 27}, 44
 
 
+# An answer has two or three tokens where its picture has forty or more.
+MOST_TURNS = 8
+
+
 @dataclass(frozen=True)
 class SceneSample:
     """A picture (RGB), what is asked, and the whole answer."""
@@ -165,6 +169,13 @@ def counting_conversation(seed: int, index: int, split: Split) -> Conversation:
     return _conversation(random, split, counting_scene(random, split), askers)
 
 
+def listing_conversation(seed: int, index: int, split: Split) -> Conversation:
+    """A mixed scene: all that is there, row by row."""
+    random = Random(f"listing talk/{seed}/{split}/{index}")
+    scene = mixed_scene(random, split)
+    return Conversation((scene.image,), (facts.row_by_row(scene.seen).turn(random, split),))
+
+
 def colour_conversation(seed: int, index: int, split: Split) -> Conversation:
     """One to four shapes: the colour of each and the shape in each colour."""
     random = Random(f"colour talk/{seed}/{split}/{index}")
@@ -201,6 +212,15 @@ def counting_scene(random: Random, split: Split) -> Scene:
     kinds: Sequence[Thing] = some_cards(random, split, 3) if drawn else _kin(random, some_shapes(random, 3))
     rest = kinds[1 : random.randint(2, 3)]
     return scattered(random, split, [kinds[0]] * count + [random.choice(rest) for _ in range(others)])
+
+
+def mixed_scene(random: Random, split: Split) -> Scene:
+    """Up to ten things of up to four kinds (of shapes up to seven), now and then all different."""
+    drawn = random.random() < 0.6
+    most = random.randint(2, 4 if drawn else 7)
+    kinds: Sequence[Thing] = some_cards(random, split, most) if drawn else _kin(random, some_shapes(random, most))
+    more = random.choices(kinds, k=random.randint(0, 10 - most)) if random.random() < 0.6 else []
+    return scattered(random, split, random.sample([*kinds, *more], most + len(more)))
 
 
 def scattered(random: Random, split: Split, things: Sequence[Thing], share: tuple[float, float] = (0.7, 0.92)) -> Scene:
@@ -307,8 +327,8 @@ def _sample(random: Random, split: Split, scene: Scene, asked: Asked) -> SceneSa
 
 
 def _conversation(random: Random, split: Split, scene: Scene, askers: Sequence[Asker]) -> Conversation:
-    """Two to five different questions, or as many as the picture gives."""
-    wanted, tries = random.randint(2, 5), 0
+    """Different questions, up to `MOST_TURNS`, or as many as the picture gives."""
+    wanted, tries = random.randint(2, 5 if split == "heldout" else MOST_TURNS), 0
     found: dict[str, Asked] = {}
     while len(found) < wanted and (tries < 12 * wanted or not found):
         tries += 1

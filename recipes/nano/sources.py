@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from recipes.nano import chats, long_chats, long_pages, long_text, paragraphs, scenes, several
+from recipes.nano import pointing as pointing_at
 from recipes.nano.captioned import caption_sample
 from recipes.nano.figures import charts, receipts, tables
 from recipes.nano.samples import (
@@ -41,10 +42,13 @@ line = line_asked
 paragraph = conversing(paragraphs.paragraph_drawn)
 emoji = conversing(scenes.emoji_conversation)
 counting = conversing(scenes.counting_conversation)
+listing = conversing(scenes.listing_conversation)
 comparing = conversing(scenes.comparing_conversation)
 colour = conversing(scenes.colour_conversation)
 side = conversing(scenes.side_conversation)
 pictures = conversing(several.several_sample)
+pointing_things = conversing(pointing_at.things_sample)
+pointing_words = conversing(pointing_at.words_sample)
 pointing = conversing(screens.grounding_sample)
 pointing_piece = conversing(partial(screens.grounding_sample, pieces=True))
 element = conversing(screens.element_sample)
@@ -54,7 +58,9 @@ screen_paragraph = conversing(screens.paragraph_sample)
 screen = conversing(screens.screen_reading_sample)
 screen_question = conversing(screens.screen_question_sample)
 chart = conversing(charts.chart_sample)
+chart_table = conversing(charts.chart_table_sample)
 table = conversing(tables.table_sample)
+table_read = conversing(tables.table_read_sample)
 receipt = conversing(receipts.receipt_sample)
 chat = conversing(chats.chat_sample)
 

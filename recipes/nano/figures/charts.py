@@ -12,11 +12,13 @@ from typing import NamedTuple
 from PIL import Image
 
 from recipes.nano.conversation import Conversation, Turn
-from recipes.nano.figures.asking import Query
+from recipes.nano.figures.asking import Query, worded
 from recipes.nano.figures.chart_drawing import draw_chart
 from recipes.nano.figures.chart_pieces import Chart
 from recipes.nano.figures.chart_questions import ask
 from recipes.nano.figures.numbers import draw_view
+from recipes.nano.figures.views import said
+from recipes.nano.figures.wordings import AS_TABLE, BETWEEN
 from recipes.nano.fonts import Split
 
 HELDOUT_SEED = 2026
@@ -33,9 +35,20 @@ class ChartQuestion(NamedTuple):
 
 
 def chart_sample(seed: int, index: int, split: Split) -> Conversation:
-    """One chart and 2 to 5 turns about it."""
+    """One chart and 2 to 5 turns about it, in training up to 8."""
     _, image, asked = chart_and_questions(seed, index, split)
     return Conversation((image,), tuple(Turn(one.question, one.answer) for one in asked))
+
+
+def chart_table_sample(seed: int, index: int, split: Split) -> Conversation:
+    """One chart, and all its numbers as a table: the names of the series if there are several, then each category."""
+    random = Random(f"chart table/{seed}/{split}/{index}")
+    chart, image = draw_chart(random, draw_view(random, split), split)
+    view = chart.view
+    rows = [view.series] if len(view.series) > 1 else []
+    for name, *values in zip(view.categories, *view.values, strict=True):
+        rows.append((name, *(said(value) + chart.sign for value in values)))
+    return Conversation((image,), (Turn(worded(random, AS_TABLE, split), "\n".join(map(BETWEEN.join, rows))),))
 
 
 def chart_and_questions(seed: int, index: int, split: Split) -> tuple[Chart, Image.Image, list[Query]]:
@@ -43,7 +56,7 @@ def chart_and_questions(seed: int, index: int, split: Split) -> tuple[Chart, Ima
     random = Random(f"chart/{seed}/{split}/{index}")
     while True:
         chart, image = draw_chart(random, draw_view(random, split), split)
-        if asked := ask(random, chart, split, random.randint(2, 5)):
+        if asked := ask(random, chart, split, random.randint(2, 5 if split == "heldout" else 8)):
             return chart, image, asked
 
 

@@ -19,13 +19,12 @@ from recipes.nano.figures.made_up import a_word, some_words
 from recipes.nano.figures.numbers import draw_view
 from recipes.nano.figures.sheet import Sheet, font, wide
 from recipes.nano.figures.views import MONTHS, said
-from recipes.nano.figures.wordings import TABLE
+from recipes.nano.figures.wordings import BETWEEN, READ_TABLE, TABLE
 from recipes.nano.fonts import Split, faces
 from recipes.nano.paper import Colour
 from recipes.nano.questions import CANNOT_TELL
 
 WIDEST = 448
-BETWEEN = " | "
 WEIGHTS: Final = {
     "cell": 34,
     "extreme": 12,
@@ -62,17 +61,29 @@ class Grid:
 
 
 def table_sample(seed: int, index: int, split: Split) -> Conversation:
-    """One table and 2 to 6 turns about it."""
+    """One table and 2 to 6 turns about it, in training up to 8."""
     _, image, asked = table_and_questions(seed, index, split)
     return Conversation((image,), tuple(Turn(one.question, one.answer) for one in asked))
+
+
+def table_read_sample(seed: int, index: int, split: Split) -> Conversation:
+    """One table, and all that is written on it, row by row."""
+    random = Random(f"table read/{seed}/{split}/{index}")
+    grid, image = _some(random, split)
+    text = "\n".join(map(BETWEEN.join, (grid.header, *grid.rows)))
+    return Conversation((image,), (Turn(worded(random, READ_TABLE, split), text),))
 
 
 def table_and_questions(seed: int, index: int, split: Split) -> tuple[Grid, Image.Image, list[Query]]:
     """What `table_sample` shows and asks, with the cells behind it."""
     random = Random(f"table/{seed}/{split}/{index}")
+    grid, image = _some(random, split)
+    return grid, image, _ask(random, grid, split, random.randint(2, 6 if split == "heldout" else 8))
+
+
+def _some(random: Random, split: Split) -> tuple[Grid, Image.Image]:
     grid = _made_up(random) if split == "train" and random.random() < 0.5 else _of_view(random, split)
-    image = _drawn(random, grid, split)
-    return grid, image, _ask(random, grid, split, random.randint(2, 6))
+    return grid, _drawn(random, grid, split)
 
 
 # Cells --------------------------------------------------------------------------------------------------

@@ -5,6 +5,20 @@ A held-out evaluation asks the first of each list, the plainest.
 
 from typing import Final
 
+BETWEEN: Final = " | "
+"""What stands between the cells of a row."""
+AS_TABLE: Final = (
+    "Write the chart down as a table.",
+    "Turn the chart into a table.",
+    "Give all numbers of the chart.",
+    "Which numbers does the chart show?",
+)
+READ_TABLE: Final = (
+    "Read the table.",
+    "Transcribe the table.",
+    "Write down the whole table.",
+    "What is written in the table?",
+)
 CHART: Final[dict[str, tuple[str, ...]]] = {
     "value": (
         "What is the value {of}?",

@@ -29,6 +29,7 @@ LONGEST = 360  # characters of an answer, about 120 tokens
 LARGEST = 448 * 280  # pixels of a piece of a screen
 WIDEST_PIECE = 640
 ABSENT = 1 / 8
+MOST_TURNS = 14  # about a screen, whose picture costs as much as forty questions
 HELDOUT_GROUPS = {(640, 400): "heldout", (1280, 800): "heldout-large"}
 _POINT = re.compile(r"click\(x=(\d\.\d{3}), y=(\d\.\d{3})\)")
 
@@ -55,11 +56,11 @@ def parsed_point(answer: str) -> tuple[float, float] | None:
 
 
 def grounding_sample(seed: int, index: int, split: Split, *, pieces: bool = False) -> Conversation:
-    """A screen or a piece of one, and up to 6 elements to point at; one in eight is not there."""
+    """A screen or a piece of one, and up to `MOST_TURNS` elements to point at; one in eight is not there."""
     random = Random(f"grounding{'/piece' * pieces}/{seed}/{split}/{index}")
     view, found = seen_with_targets(random, split, pieces=pieces)
     turns = []
-    for element in some(random, found, random.randint(2, 6)):
+    for element in some(random, found, random.randint(2, MOST_TURNS)):
         wording = _wording(random, wordings.POINT, split)
         it, answer = reference(element), point(*_middle(element.box, view.image.size))
         if random.random() < ABSENT and (name := absent_name(random, view, element.role, split)):
@@ -69,11 +70,11 @@ def grounding_sample(seed: int, index: int, split: Split, *, pieces: bool = Fals
 
 
 def element_sample(seed: int, index: int, split: Split, *, pieces: bool = False) -> Conversation:
-    """A screen or a piece of one, and up to 6 points of it: what is there?"""
+    """A screen or a piece of one, and up to `MOST_TURNS` points of it: what is there?"""
     random = Random(f"element{'/piece' * pieces}/{seed}/{split}/{index}")
     view, found = seen_with_targets(random, split, pieces=pieces)
     turns = []
-    for element in some(random, found, random.randint(2, 6)):
+    for element in some(random, found, random.randint(2, MOST_TURNS)):
         x, y = _middle(element.box, view.image.size)
         if split == "train":
             x += random.uniform(-0.3, 0.3) * (element.box[2] - element.box[0]) / view.image.width
