@@ -14,7 +14,9 @@ from recipes.nano.compose import Scene, Shape, apart, cells, coarsest, deck
 from recipes.nano.conversation import Conversation
 from recipes.nano.facts import Kind, Seen
 from recipes.nano.fonts import Split
+from recipes.nano.icon_sheets import SMALLEST, STEP, sheet
 from recipes.nano.questions import COLOURS, NUMBERS, SHAPES
+from recipes.nano.screens import icon_styles
 from recipes.nano.screens.sources import parsed_point
 from recipes.nano.screens.wordings import NOT_THERE
 from recipes.nano.text import CHARACTERS
@@ -30,6 +32,7 @@ PICTURED: tuple[Talk, ...] = (
     scenes.listing_conversation,
     pointing.things_sample,
     pointing.words_sample,
+    pointing.icons_sample,
     several.several_sample,
     paragraphs.paragraph_drawn,
 )
@@ -306,6 +309,37 @@ def test_points_lie_on_the_things_that_were_asked_for() -> None:
             assert np.abs(found - COLOURS[called[1]]).max() < 45, (index, turn)
             checked += 1
     assert checked > 70 and reversed_ > 15
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("trash fill", "trash"), ("arrow u up left bold", "undo"), ("lock", "lock"), ("x", "close"), ("xbox logo", None)],
+)
+@needs_data
+def test_icons_of_every_style_are_called_the_same(file: str, name: str | None) -> None:
+    assert icon_styles._name(file) == name
+
+
+@needs_data
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_points_lie_on_the_icons_that_were_asked_for(split: Split) -> None:
+    alone = 0
+    for index in range(150):
+        shown = sheet(Random(index), split)
+        names = [name for name, _ in shown.icons]
+        assert len(set(names)) == len(names)
+        assert not set(shown.absent.split()) & {word for name in names for word in name.split()}
+        assert not any(side % STEP for side in shown.image.size)
+        if len(names) > 1:
+            continue
+        pixels = np.asarray(shown.image, np.int32)
+        ys, xs = np.nonzero(np.abs(pixels - pixels[0, 0]).max(-1) > 40)
+        ((_, (x, y)),) = shown.icons
+        # An icon need not fill its square, but a frame around it does.
+        assert abs(x * pixels.shape[1] - (xs.min() + xs.max()) / 2) < SMALLEST / 2
+        assert abs(y * pixels.shape[0] - (ys.min() + ys.max()) / 2) < SMALLEST / 2
+        alone += 1
+    assert alone > 5
 
 
 @needs_data

@@ -83,12 +83,18 @@ def fetch_chats() -> None:
     chats.fetch()
 
 
-def fetch_screens() -> None:
-    """Pages, pictured by Chromium in the fonts that are there."""
+def fetch_icons() -> None:
+    """Every style of icons, drawn."""
+    from recipes.nano import pictures, raster
     from recipes.nano.screens import icons
 
-    npm_all([icons.LUCIDE])
+    npm_all([icons.LUCIDE, *map(pictures.package, here().icon_styles)])
     deb_all([icons.BREEZE])
+    raster.rasterise_icons()
+
+
+def fetch_screens() -> None:
+    """Pages, pictured by Chromium in the fonts that are there."""
     if here() is not FULL and shutil.which("chromium") is None:
         print("screens: none, for chromium is not here; recipes leave out what shows them (recipes.nano.smoke)")
         return
@@ -104,6 +110,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "clipart": fetch_clipart,
     "numbers": fetch_numbers,
     "chats": fetch_chats,
+    "icons": fetch_icons,
     "screens": fetch_screens,
 }
 

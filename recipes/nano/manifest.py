@@ -29,7 +29,7 @@ from recipes.nano.figures.known_tables import HELDOUT_TABLES, TRAINING_TABLES
 from recipes.nano.packages import DATA, DESCRIPTION, folder, is_whole, version
 from recipes.nano.raster import CLIPART
 from recipes.nano.roster import DECLARED, SPDX, Entry, Use, roster
-from recipes.nano.screens import icons
+from recipes.nano.screens import icon_styles, icons
 from recipes.nano.sets import FULL, DataSet, here
 
 PLACE = Path(__file__).with_name("manifest.json")
@@ -182,7 +182,8 @@ def _counts(entry: Entry) -> dict[str, int]:
         style = CLIPART if name == pictures.CLIPART else name.removeprefix(pictures.package(""))
         return {"pictures": _count(DATA / f"emoji/{style}.npy")}
     if entry.room == "icons":
-        return {"icons": len(icons.icon_names("train" if name == icons.LUCIDE else "heldout"))}
+        style = icon_styles.HELDOUT_STYLE if name == icons.BREEZE else name.removeprefix(pictures.package(""))
+        return {"icons": _count(DATA / f"emoji/{style}.npy")}
     countries = _count(DATA / "chats/countries.json") if name == chats.COUNTRIES else 0
     return {"countries": countries, "tables": _count(DATA / "numbers") if name == numbers.PACKAGE else 0}
 
@@ -213,7 +214,8 @@ def _things(of: DataSet) -> Iterator[tuple[str, str]]:
     """What the sources draw from, and what it holds."""
     yield from ((f"text/{split}.txt", "paragraphs") for split in ("train", "heldout"))
     yield "fonts", "files"
-    for style in (*of.styles, pictures.HELDOUT_STYLE, *([CLIPART] if of.clipart else [])):
+    emoji = (*of.styles, pictures.HELDOUT_STYLE, *([CLIPART] if of.clipart else []))
+    for style in (*emoji, icons.LUCIDE, *of.icon_styles, icon_styles.HELDOUT_STYLE):
         yield from ((f"emoji/{style}.npy", "pictures"), (f"emoji/{style}.json", "names"))
     yield "numbers", "tables"
     yield from ((f"chats/{name}.json", name) for name in ("countries", "words"))

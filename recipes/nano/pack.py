@@ -3,7 +3,7 @@
     python -m recipes.nano.pack FILE      what lies in .data/nano, without packages
     python -m recipes.nano.pack -x FILE   and there again
 
-Emoji go as SVG and are drawn on arrival, clip art, whose SVG is large, as WebP: a tenth of the albums' size.
+Emoji and icons go as SVG and are drawn on arrival, clip art, whose SVG is large, as WebP: a tenth of the albums' size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from PIL import Image
 
 from recipes.nano.packages import DATA
 from recipes.nano.pictures import HELDOUT_STYLE
-from recipes.nano.raster import CLIPART, EMOJI_SIDE, album, draw, emoji_drawings
+from recipes.nano.raster import CLIPART, EMOJI_SIDE, ICON_SIDE, album, draw, emoji_drawings, icon_styles_here
+from recipes.nano.screens.icon_styles import icon_drawings
 from recipes.nano.sets import SETS, DataSet, begin, here
 
 _PARTS = ("chats", "emoji", "fonts", "numbers", "screens", "text")
@@ -40,8 +41,10 @@ def pack(target: Path) -> None:
                 inside = path.relative_to(DATA)
                 if path.is_file() and path.suffix != ".npy" and not _stays(inside):
                     file.add(path, str(inside))
-        for style in _styles():
-            svgs = [drawing.svg for drawing in emoji_drawings(style)]
+        for style, side in _sides().items():
+            drawings = icon_drawings(style) if side == ICON_SIDE else emoji_drawings(style)
+            # In step with the album's names, which know nothing of what could not be drawn.
+            svgs = [drawing.svg for drawing in drawings if draw(drawing.svg, side) is not None]
             _add(file, f"emoji/{style}.svgs", json.dumps(svgs).encode())
         if here().clipart:
             pictures = album(CLIPART)
@@ -53,8 +56,10 @@ def _stays(inside: Path) -> bool:
     return inside.parts[0] == "fonts" and inside.stem.partition("_")[2] in _RARE_CUTS
 
 
-def _styles() -> tuple[str, ...]:
-    return (*here().styles, HELDOUT_STYLE)
+def _sides() -> dict[str, int]:
+    """Every album that is drawn on arrival, and how large its drawings are."""
+    emoji = (*here().styles, HELDOUT_STYLE)
+    return dict.fromkeys(emoji, EMOJI_SIDE) | dict.fromkeys(icon_styles_here(), ICON_SIDE)
 
 
 def _add(file: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -78,9 +83,9 @@ def unpack(source: Path) -> None:
         begin(_packed_set(file))
         file.extractall(DATA, filter="data")
     with ProcessPoolExecutor() as pool:
-        for style in _styles():
+        for style, side in _sides().items():
             svgs = json.loads((DATA / f"emoji/{style}.svgs").read_text())
-            drawn = pool.map(partial(draw, side=EMOJI_SIDE), svgs, chunksize=8)
+            drawn = pool.map(partial(draw, side=side), svgs, chunksize=8)
             np.save(DATA / f"emoji/{style}.npy", np.stack([np.asarray(picture) for picture in drawn]))
     if not here().clipart:
         return

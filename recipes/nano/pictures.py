@@ -86,11 +86,13 @@ def emoji(style: str) -> dict[str, str]:
         at = key(re.sub(r"-\d$", "", name) if style == "streamline-emojis" else name)
         at = at.replace("flagforflag", "flag").replace("flagfor", "flag")
         if at in concepts() and parent in icons and at not in found:
-            found[at] = _svg(icons[parent], data)
+            found[at] = svg_of(icons[parent], data)
     return found
 
 
-def _svg(icon: dict[str, Any], collection: dict[str, Any]) -> str:
+def svg_of(icon: dict[str, Any], collection: dict[str, Any]) -> str:
+    """The SVG text of one icon of a collection."""
+
     def size(what: str, otherwise: int) -> int:
         return int(icon.get(what, collection.get(what, otherwise)))
 

@@ -1,4 +1,4 @@
-"""SVG drawings -> arrays on disk, once: `.data/nano/emoji/STYLE.npy` and `STYLE.json`; also clip art.
+"""SVG drawings -> arrays on disk, once: `.data/nano/emoji/STYLE.npy` and `STYLE.json`; also clip art and icons.
 
 Comes in: names and SVG text (pictures.py). Goes out: `Album`, read by scenes.py through the page cache, so
 that a sample costs one row and not a decoded file.
@@ -17,9 +17,13 @@ from PIL import Image
 
 from recipes.nano.packages import DATA
 from recipes.nano.pictures import HELDOUT_STYLE, Drawing, cliparts, concepts, emoji
+from recipes.nano.screens.icon_styles import HELDOUT_STYLE as HELDOUT_ICONS
+from recipes.nano.screens.icon_styles import icon_drawings
+from recipes.nano.screens.icons import LUCIDE
 from recipes.nano.sets import here
 
 EMOJI_SIDE = 96
+ICON_SIDE = 48
 CLIPART_SIDE = 112
 CLIPART = "clipart"
 
@@ -89,6 +93,17 @@ def emoji_drawings(style: str) -> list[Drawing]:
     """All of a style, in Unicode's order."""
     svgs = emoji(style)
     return [Drawing(c.name, c.group, svgs[at], c.tags) for at, c in concepts().items() if at in svgs]
+
+
+def rasterise_icons() -> None:
+    """Each style of icons, as far as training has names for them."""
+    for style in icon_styles_here():
+        rasterise(style, icon_drawings(style), ICON_SIDE)
+
+
+def icon_styles_here() -> tuple[str, ...]:
+    """Those of training, and the one that is held out."""
+    return (LUCIDE, *here().icon_styles, HELDOUT_ICONS)
 
 
 def rasterise_clipart() -> None:

@@ -74,5 +74,7 @@ def _entries(of: DataSet) -> Iterator[Entry]:
         yield Entry("deb", pictures.CLIPART, "pictures", "clip art, one name in ten held out", "both")
     yield Entry("npm", numbers.PACKAGE, "facts", "tables for charts and drawn tables, ten held out", "both")
     yield Entry("npm", chats.COUNTRIES, "facts", "capitals and continents", "both")
+    for style in of.icon_styles:
+        yield Entry("npm", pictures.package(style), "icons", "icons to point at", "training")
     yield Entry("npm", icons.LUCIDE, "icons", "icons on made pages", "training")
     yield Entry("deb", icons.BREEZE, "icons", "icons on made pages", "held out")

@@ -14,6 +14,7 @@ from recipes.nano.books import HELDOUT_BOOKS, TRAINING_BOOKS, WORDNET
 from recipes.nano.fonts import HELDOUT_FAMILIES, TRAINING_FAMILIES
 from recipes.nano.packages import DATA
 from recipes.nano.pictures import TRAINING_STYLES
+from recipes.nano.screens.icon_styles import STYLES as ICON_STYLES
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class DataSet:
     heldout_books: tuple[str, ...]
     styles: tuple[str, ...]
     """The emoji styles of training."""
+    icon_styles: tuple[str, ...]
+    """The styles of icons that training sees beside that of its screens."""
     clipart: bool
     screens: Mapping[str, int]
     """How many screens each group has."""
@@ -43,6 +46,7 @@ FULL = DataSet(
     training_books=TRAINING_BOOKS,
     heldout_books=HELDOUT_BOOKS,
     styles=TRAINING_STYLES,
+    icon_styles=ICON_STYLES,
     clipart=True,
     screens={"heldout": 300, "heldout-large": 100, "train": 2000},
 )
@@ -55,6 +59,7 @@ SMALL = DataSet(
     training_books=("debian-faq", WORDNET),
     heldout_books=("bash-doc",),
     styles=("emojione", "fxemoji"),
+    icon_styles=("bi",),
     clipart=False,
     screens={"heldout": 16, "heldout-large": 8, "train": 24},
 )
