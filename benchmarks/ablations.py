@@ -295,12 +295,13 @@ def _tower(budget: Budget, seed: int, squashed: bool) -> Path:
 def _runs(pool: Executor, budget: Budget, jobs: Sequence[tuple[str, int, float]]) -> list[Outcome]:
     found = []
     for one in pool.map(partial(_run, budget), jobs):
-        print(
-            f"{one.arm}, seed {one.seed}, rate {one.rate:g}: loss {one.loss:.3f} ({one.choice:.3f} to choose by), "
-            f"{one.tokens_right:.1%} of tokens, {one.colours_right:.1%} of colours right, "
-            f"{one.character_error_rate:.1%} of characters wrong, {one.seconds:.0f} s",
-            flush=True,
-        )
+        said = [
+            f"{one.arm}, seed {one.seed}, rate {one.rate:g}: loss {one.loss:.3f} ({one.choice:.3f} to choose by)",
+            f"{one.tokens_right:.1%} of tokens right",
+        ]
+        if one.colours_right is not None and one.character_error_rate is not None:
+            said += [f"{one.colours_right:.1%} of colours", f"{one.character_error_rate:.1%} of characters wrong"]
+        print(", ".join([*said, f"{one.seconds:.0f} s"]), flush=True)
         found.append(one)
     return found
 
