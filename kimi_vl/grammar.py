@@ -22,8 +22,9 @@ from kimi_vl.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-# As the library's own, which has no end: a model that indents for ever would never come to the next word.
-_WHITESPACE = r"[\x20\x0A\x0D\x09]{1,64}"
+# A blank, or a new line that is indented: in the library's own, which has no end, a model that indents for ever would
+# never come to the next word, and one of 64 characters takes hundreds of tokens at every comma.
+_WHITESPACE = r"\x20|\x0D?\x0A[\x20\x09]{0,32}"
 
 
 class Grammar:

@@ -170,13 +170,18 @@ def test_special_tokens_are_never_text() -> None:
     assert not unfinished.allowed()[TOKENIZER.n_base :].any()
 
 
-def test_spaces_do_not_go_on_for_ever() -> None:
-    space = TOKENIZER.encode("\n")
+@pytest.mark.parametrize("written", ["{ ", "{\n" + 32 * " ", "{\r\n\t\t"])
+def test_spaces_do_not_go_on_for_ever(written: str) -> None:
+    """A blank, or a new line and its indentation, may stand between two tokens of JSON; no more."""
+    newline, blank = (TOKENIZER.encode(space)[0] for space in ("\n", " "))
     matcher = Grammar.json_object(TOKENIZER).matcher()
-    for token in [*TOKENIZER.encode("{"), *(space * 64)]:
+    for token in (token for character in written for token in TOKENIZER.encode(character)):
         assert matcher.allowed()[token]
         matcher.accept(token)
-    assert not matcher.allowed()[space[0]]
+    assert not matcher.allowed()[newline]
+    assert bool(matcher.allowed()[blank]) == written.endswith("\t")
+    for token in TOKENIZER.encode("}"):
+        assert matcher.allowed()[token]
 
 
 @pytest.mark.parametrize(

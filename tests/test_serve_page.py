@@ -335,7 +335,7 @@ def test_a_picked_picture_is_read_and_the_figures_stand_below(page: Page, server
     ask(page, "Read the text.")
     expect(said(page)).to_have_text(LINE_SAYS)
     expect(questions(page).get_by_role("img", name="line.png")).to_be_visible()
-    figures = "79 prompt tokens (48 image, N cached) · 11 answer tokens · N tokens/s · first token after N s"
+    figures = "79 prompt tokens (48 image, N cached) · 10 answer tokens · N tokens/s · first token after N s"
     expect(answers(page).locator(".figures")).to_have_text(figures_like(figures))
     expect(attached(page)).to_have_count(0)
     button(page, "Show line.png").click()
