@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +27,11 @@ from tests.serving import Server, serving
 # The same examples in every run: a red test is the change's fault, and never the draw's.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
+
+# Where several processes share the cores, torch's threads would wait for each other in each other's way.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell that starts something behind it lets it ignore Ctrl-C, and all that it starts in turn.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
