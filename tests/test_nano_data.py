@@ -103,6 +103,27 @@ def test_some_lines_say_their_words_again(small_book: tuple[str, ...]) -> None:
     assert sum(len(line) > 60 for line in lines) > 40
 
 
+def test_technical_lines_hold_what_cannot_be_guessed(small_book: tuple[str, ...]) -> None:
+    """Names out of programs, numbers of sections, names of people, and what looks alike but for one stroke."""
+    lines = [strings._MAKERS["technical"](Random(seed)) for seed in range(400)]
+    shares = {
+        pattern: sum(re.search(pattern, line) is not None for line in lines) / len(lines)
+        for pattern in (
+            r"[a-z]_[a-z]",
+            r"\d\.\d",
+            r"\([A-Z][a-z]+ [A-Z][a-z]+",
+            r"[a-z]'",
+            r"[a-z]’",
+            r"``.*''",
+            r"\b[A-Z]{4}",
+        )
+    }
+    assert all(share > 0.01 for share in shares.values()), shares
+    known = {word for paragraph in small_book for word in paragraph.split()}
+    assert sum(not known.issuperset(line.split()) for line in lines) > 0.95 * len(lines)
+    assert sum(len(line) > 60 for line in lines) > 15
+
+
 def test_lines_are_cut_at_words_and_repeat_with_the_seed(small_book: tuple[str, ...]) -> None:
     for seed in range(200):
         line = strings.line_text(Random(seed), "heldout", 48)

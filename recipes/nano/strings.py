@@ -12,7 +12,7 @@ from recipes.nano.text import book
 
 # What a training line holds, with its share in per cent. Held-out lines are "cut" only.
 KINDS: dict[str, int] = {
-    "cut": 54,
+    "cut": 44,
     "word": 8,
     "number": 5,
     "date": 3,
@@ -23,6 +23,7 @@ KINDS: dict[str, int] = {
     "shuffled": 3,
     "characters": 4,
     "again": 8,
+    "technical": 10,
 }
 MONTHS = tuple(calendar.month_name)[1:]
 UNITS = ("%", "km", "kg", "cm", "mm", "ms", "GB", "MB", "kB", "Hz", "W", "V", "°C", "m", "s", "h", "px", "×")
@@ -205,6 +206,125 @@ def _again(random: Random) -> str:
             return " ".join([said, *random.choices((said, *words), k=random.randint(1, 5))])
 
 
+def _technical(random: Random) -> str:
+    """Lines as manuals have them: what stands in them is spelled as no other word is."""
+    match random.randrange(8):
+        case 0:  # a heading
+            number = _section(random)
+            title = random.choice(
+                (_term(random), f"{_term(random)} {_plain_word(random).title()}", _cut(random, "train", 24))
+            )
+            return random.choice((f"{number}. {title}", f"Table {number}. {title}", f"{number} {title}"))
+        case 1:  # a row of a table
+            kind = random.choice(("oid", "text", "bool", "int4", "name", "timestamptz", _abbreviated(random)))
+            rest = random.choice(("", f" (references {_term(random)}.{_abbreviated(random)})", f" {_number(random)}"))
+            return f"{_term(random)} {kind}{rest}"
+        case 2:  # an entry of a list of changes
+            people = ", ".join(_person(random) for _ in range(random.randint(1, 3)))
+            return f"{_cut(random, 'train', random.randint(8, 50))} ({people}){random.choice(('', '', ' §'))}"
+        case 3:  # code
+            words = [random.choice((_term, _plain_word, _shout, _quoted))(random) for _ in range(random.randint(2, 7))]
+            return "".join(word + random.choice((" ", " ", ", ", " = ", "(", ")", ".", ": ")) for word in words).strip()
+        case _:  # a sentence with such words in it
+            words = _cut(random, "train", random.randint(20, 110)).split()
+            for place in random.sample(range(len(words)), random.randint(1, 1 + len(words) // 4)):
+                words[place] = random.choice(_UNGUESSED)(random)
+            return " ".join(words)
+
+
+def _section(random: Random) -> str:
+    return ".".join(str(random.randint(1, 60)) for _ in range(random.randint(2, 3)))
+
+
+def _abbreviated(random: Random) -> str:
+    """The beginning of a word, or a word without its vowels."""
+    word = _plain_word(random)
+    return random.choice((word[: random.randint(2, 5)], word[0] + "".join(c for c in word[1:] if c not in "aeiou")))
+
+
+def _term(random: Random) -> str:
+    """A name out of a program."""
+    # Of a word of code only the beginning: one that is itself made of many is long, and like no other.
+    parts = [
+        _abbreviated(random) if random.random() < 0.3 else _plain_word(random)[:12] for _ in range(random.randint(2, 4))
+    ]
+    joined = random.choice(("_", "_", "_", "", "-", ".")).join(parts)
+    return joined + random.choice(("", "", "", "()", f"_{random.randrange(100)}"))
+
+
+def _shout(random: Random) -> str:
+    return _plain_word(random).upper()
+
+
+def _quoted(random: Random) -> str:
+    left, right = random.choice((("``", "''"), ("'", "'"), ('"', '"'), ("“", "”"), ("‘", "’"), ("`", "`"), ("[", "]")))
+    return left + random.choice((_term, _plain_word, _shout, _word))(random) + right
+
+
+def _owner(random: Random) -> str:
+    """With either apostrophe: the eye alone can tell which."""
+    return _plain_word(random) + random.choice(("'s", "’s", "n't", "n’t", "'", "’"))
+
+
+def _person(random: Random) -> str:
+    def name() -> str:
+        syllables = (random.choice(_ONSETS) + random.choice(_RIMES) for _ in range(random.randint(1, 3)))
+        return "".join(syllables).capitalize()
+
+    return f"{name()} {name()}"
+
+
+def _sign(random: Random) -> str:
+    """Keys, references, paths and switches."""
+    letter = random.choice(string.ascii_letters)
+    return random.choice(
+        (
+            f"^{letter.upper()}",
+            f"%{letter}",
+            f"M-{letter}",
+            f"C-x C-{letter}",
+            f"-{letter}",
+            f"-{random.randrange(20)}",
+            f"[{random.randint(1, 99)}]",
+            f"(Section {_section(random)})",
+            f"/tmp/.{letter}.{_shout(random)}.{random.randrange(10000)}",
+            f"/{_abbreviated(random)}/{_term(random)}",
+            f"(CVE-{random.randint(2001, 2030)}-{_digits(random, 4)})",
+            f"{_abbreviated(random)}{random.randrange(10)}",
+        )
+    )
+
+
+_UNGUESSED = (_term, _term, _abbreviated, _shout, _quoted, _owner, _person, _sign)
+_ONSETS = (
+    "b",
+    "br",
+    "ch",
+    "d",
+    "f",
+    "g",
+    "gr",
+    "h",
+    "j",
+    "k",
+    "kl",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "st",
+    "sz",
+    "t",
+    "v",
+    "w",
+    "y",
+    "z",
+)
+_RIMES = ("a", "an", "ar", "e", "el", "en", "er", "i", "ik", "in", "is", "o", "on", "or", "ov", "u", "ung", "us")
+
+
 def _bracketed(random: Random, words: list[str], left: str, right: str) -> str:
     inside = " ".join(random.choice(words) for _ in range(random.randint(1, 2)))
     match random.randrange(4):
@@ -230,4 +350,5 @@ _MAKERS = {
     "shuffled": _shuffled,
     "characters": _characters,
     "again": _again,
+    "technical": _technical,
 }
