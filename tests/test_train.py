@@ -93,12 +93,12 @@ def test_a_new_model_knows_nothing() -> None:
 def test_the_loss_is_the_sum_of_its_parts() -> None:
     samples = [with_picture(0, (2, 8), "ab"), words(9, 1, 4)]
     model = random_model()
-    learned = learn(pupil_of(model, reading=3.0), *samples)
+    learned = learn(pupil_of(model, reading=3.0, placing=0.7), *samples)
     figures = learned.figures
     alpha = model.config.text_config.aux_loss_alpha
-    parts = figures["text"] + 3 * figures["reading"] + alpha * figures["balance"]
+    parts = figures["text"] + 3 * figures["reading"] + 0.7 * figures["placing"] + alpha * figures["balance"]
     assert learned.loss.item() == pytest.approx(float(parts), rel=1e-5)
-    assert "reading" not in learn(pupil_of(model), *samples).figures
+    assert learn(pupil_of(model), *samples).figures.keys() == {"text", "balance"}
 
 
 def test_a_batch_in_which_no_loss_sees_anything_moves_nothing(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
 
 def test_every_part_learns_from_text_and_pictures() -> None:
     """(H1, H2) The router too; texts without a picture are in the same batch."""
-    learner = pupil_of(random_model(config=TINY), reading=1.0)
+    learner = pupil_of(random_model(config=TINY), reading=1.0, placing=1.0)
     learn(learner, with_picture(0, (2, 8), "ab"), with_picture(1), words(60, 1, 50)).loss.backward()
     idle = [name for name, p in learner.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert idle == []
@@ -212,7 +212,7 @@ def test_a_mixture_needs_weights_above_zero(weights: list[float]) -> None:
 
 def learner(dtype: torch.dtype = torch.float32, *, std: float = 0.1) -> Learner:
     torch.manual_seed(0)  # the reading head draws its weights from it
-    return pupil_of(random_model(config=TINY, std=std, dtype=dtype), reading=0.5)
+    return pupil_of(random_model(config=TINY, std=std, dtype=dtype), reading=0.5, placing=0.5)
 
 
 class StoppedError(Exception):

@@ -87,14 +87,21 @@ def test_gradients_are_clipped_together() -> None:
 
 def test_matrices_of_blocks_go_to_muon_each_expert_by_itself() -> None:
     """(J2)"""
-    learner = pupil_of(random_model(config=TINY), reading=1.0)
+    learner = pupil_of(random_model(config=TINY), reading=1.0, placing=1.0)
     muon = {name for name, p in learner.named_parameters() if is_muon(name, p)}
     experts = {f"model.language_model.model.layers.1.mlp.experts.{e}.up_proj.weight" for e in range(4)}
     assert experts <= muon
     assert "model.language_model.model.layers.1.mlp.gate.weight" in muon
     assert all(dict(learner.named_parameters())[name].ndim == 2 for name in muon)
     rest = {name for name, _ in learner.named_parameters()} - muon
-    for part in ("embed_tokens.weight", "lm_head.weight", "pos_emb.weight", "patch_embed.proj.weight", "reader.proj"):
+    for part in (
+        "embed_tokens.weight",
+        "lm_head.weight",
+        "pos_emb.weight",
+        "patch_embed.proj.weight",
+        "reader.",
+        "placer.",
+    ):
         assert any(part in name for name in rest)
     assert all(
         name.endswith(("bias", "norm.weight", "norm0.weight", "norm1.weight", "layernorm.weight"))

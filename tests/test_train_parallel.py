@@ -60,7 +60,7 @@ def captioning(seed: int, index: int) -> Sample:
 
 
 KINDS: dict[str, tuple[Callable[[], Pupil], Callable[[int, int], Sample]]] = {
-    "answers": (lambda: pupil_of(random_model(config=TINY), reading=0.5), conversing),
+    "answers": (lambda: pupil_of(random_model(config=TINY), reading=0.5, placing=0.5), conversing),
     "captions": (lambda: image_text_pupil_of(random_model(config=TINY)), captioning),
 }
 

@@ -53,7 +53,7 @@ def run(
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    pupil = pupil_of(random_model(config=TINY), reading=0.5)
+    pupil = pupil_of(random_model(config=TINY), reading=0.5, placing=0.5)
     cut, share = laid_out(pupil, layout), layout.share_of_samples(parallel.rank())
     data = Mixture([Source("all", 1.0, slowly)], seed=seed, batch_size=4, passes=passes, share=share, cut=cut)
     train(pupil, data, Schedule(steps, peak=1e-3, warmup=2, save_every=3), folder, workers=0)

@@ -72,7 +72,7 @@ def taught(
     model.init_weights(0)
     if start is not None:
         model.load_state_dict(start.state_dict())
-    pupil = known.pupil(model, IMAGES, reading)
+    pupil = known.pupil(model, IMAGES, reading, 0.0)
     for name, parameter in pupil.named_parameters():
         parameter.requires_grad_(name.startswith(known.moves))
     schedule = Schedule(steps, peak, warmup=5, save_every=steps)

@@ -77,8 +77,8 @@ def noise(seed: int, patches: int, patch: int = 14) -> torch.Tensor:
 IMAGES = ImageProcessorConfig()
 
 
-def pupil_of(model: Model, *, reading: float = 0.0) -> Learner:
-    return Learner(model, IMAGES, reading=reading)
+def pupil_of(model: Model, *, reading: float = 0.0, placing: float = 0.0) -> Learner:
+    return Learner(model, IMAGES, reading=reading, placing=placing)
 
 
 def image_text_pupil_of(model: Model, *, reading: float = 1.0) -> ImageTextLearner:

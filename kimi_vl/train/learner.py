@@ -1,6 +1,7 @@
 """What one step learns from: a batch through the model to one loss, and the figures worth logging.
 
     total = cross entropy of the answers + α · balance + reading_weight · CTC of the lines
+                + placing_weight · cross entropy of where each of a picture's tokens lies
 
 In: :class:`Batch`. Out: :class:`Learned`. A stage chooses what of the model may move.
 """
@@ -18,18 +19,26 @@ from kimi_vl.train.balance import sequence_balance_loss
 from kimi_vl.train.learned import Learned, Pupil
 from kimi_vl.train.losses import head_loss
 from kimi_vl.train.packing import Batch, Totals
+from kimi_vl.train.placing import PlacingHead
 from kimi_vl.train.reading import ReadingHead
 
 
 class Learner(Pupil):
-    """The model, and the reading head that keeps its tower spelling while ``reading`` is above 0."""
+    """The model, and two heads: at weights above 0 its tower goes on to spell, and its tokens know where they lie."""
 
     def __init__(
-        self, model: KimiVLForConditionalGeneration, images: ImageProcessorConfig, *, reading: float = 0.0
+        self,
+        model: KimiVLForConditionalGeneration,
+        images: ImageProcessorConfig,
+        *,
+        reading: float = 0.0,
+        placing: float = 0.0,
     ) -> None:
         super().__init__()
-        self.model, self.images, self.reading_weight = model, images, reading
-        self.reader = ReadingHead(model.config.vision_config).to(model.dtype)
+        self.model, self.images, self.reading_weight, self.placing_weight = model, images, reading, placing
+        vision = model.config.vision_config
+        self.reader = ReadingHead(vision).to(model.dtype)
+        self.placer = PlacingHead(model.config.text_config.hidden_size, vision.merge_kernel_size).to(model.dtype)
 
     def forward(self, batch: Batch, totals: Totals) -> Learned:
         """A step without a picture, line or answer that a loss could see learns nothing."""
@@ -46,6 +55,11 @@ class Learner(Pupil):
                 reading = self.reader.loss(merged, batch.grids, batch.written) / totals.characters
                 loss = loss + self.reading_weight * reading
                 figures["reading"] = reading.detach()
+            if self.placing_weight and batch.grids:
+                kh, kw = self.placer.merge_kernel_size
+                placing = self.placer.loss(features, batch.grids) * kh * kw / totals.patches
+                loss = loss + self.placing_weight * placing
+                figures["placing"] = placing.detach()
         routings: list[Routing] = []
         # Of several processes all go on, or none: what one of them has to learn does not decide it.
         if totals.weight:

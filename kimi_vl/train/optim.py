@@ -23,6 +23,7 @@ _ADAMW_ENDINGS = (
     "embed_tokens.weight",
     "head.weight",
     "reader.proj.weight",
+    "placer.proj.weight",
 )
 
 

@@ -115,6 +115,7 @@ class Recipe:
     pieces: int = 1
     passes: int = 1
     reading: float = 0.0
+    placing: float = 0.0
     still: list[str] = field(default_factory=list)  # such as model.vision_tower.
     resolution: float = 1.0
     growth: float = 0.5

@@ -108,7 +108,7 @@ def _pupil(
     stage, dtype = STAGES[recipe.stage], fast_dtype(device)
     with torch.device("meta"):
         model = KimiVLForConditionalGeneration(config)
-        pupil = stage.pupil(model, processor.image_config, recipe.reading)
+        pupil = stage.pupil(model, processor.image_config, recipe.reading, recipe.placing)
     _hold_still(pupil, stage.moves, recipe.still)
     recompute_layers(pupil, recipe.recompute)
     if layout.processes > 1:

@@ -12,9 +12,11 @@ from kimi_vl.train.learned import Pupil
 from kimi_vl.train.learner import Learner
 
 
-def answering(model: KimiVLForConditionalGeneration, images: ImageProcessorConfig, reading: float) -> Pupil:
+def answering(
+    model: KimiVLForConditionalGeneration, images: ImageProcessorConfig, reading: float, placing: float
+) -> Pupil:
     """The pupil of all stages but the first of the tower: it learns to say what the data says."""
-    return Learner(model, images, reading=reading)
+    return Learner(model, images, reading=reading, placing=placing)
 
 
 def unchanged(config: KimiVLConfig) -> KimiVLConfig:
@@ -23,12 +25,13 @@ def unchanged(config: KimiVLConfig) -> KimiVLConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """``moves`` are beginnings of the pupil's parameter names; ``pupil`` gets the weight of the reading loss too.
+    """``moves`` are beginnings of the pupil's parameter names; ``pupil`` gets the weights of the reading and
+    placing losses too.
 
     Samples of ``captions`` are pictures with a caption each, of any size; all others are conversations.
     """
 
     moves: tuple[str, ...]
-    pupil: Callable[[KimiVLForConditionalGeneration, ImageProcessorConfig, float], Pupil] = answering
+    pupil: Callable[[KimiVLForConditionalGeneration, ImageProcessorConfig, float, float], Pupil] = answering
     config: Callable[[KimiVLConfig], KimiVLConfig] = unchanged
     captions: bool = False

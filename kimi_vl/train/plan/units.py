@@ -1,7 +1,7 @@
 """Which weights come together at a time, and what of them one process holds.
 
 In: a config and a layout. Out: as shapes, the units that :mod:`kimi_vl.train.scale.sharding` makes of a model and its
-reading head. Process 0 is counted: where rows are not cut evenly it has as many as any.
+reading and placing heads. Process 0 is counted: where rows are not cut evenly it has as many as any.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from kimi_vl.train.scale.layout import Layout
 
 # What the reading head guesses from a column of patches, so many numbers for each of its characters.
 READER_ROWS = 4 * 108
+# What the placing head guesses from a token: hundredths of the height and of the width.
+PLACER_ROWS = 2 * 100
 
 
 @dataclass(frozen=True)
@@ -159,4 +161,6 @@ def _root(config: KimiVLConfig) -> tuple[Weight, ...]:
         *_linear(text.hidden_size, merged),
         Weight((READER_ROWS, width)),
         Weight((READER_ROWS,)),
+        Weight((PLACER_ROWS, text.hidden_size)),
+        Weight((PLACER_ROWS,)),
     )

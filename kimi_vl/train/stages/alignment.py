@@ -9,4 +9,4 @@ from __future__ import annotations
 
 from kimi_vl.train.stage import Stage
 
-STAGE = Stage(moves=("model.vision_tower.", "model.multi_modal_projector.", "reader."))
+STAGE = Stage(moves=("model.vision_tower.", "model.multi_modal_projector.", "reader.", "placer."))

@@ -15,8 +15,13 @@ from kimi_vl.train.learned import Pupil
 from kimi_vl.train.stage import Stage
 
 
-def pupil(model: KimiVLForConditionalGeneration, images: ImageProcessorConfig, reading: float) -> Pupil:
-    """Beside the tower two small text models of its own width and head size."""
+def pupil(model: KimiVLForConditionalGeneration, images: ImageProcessorConfig, reading: float, placing: float) -> Pupil:
+    """Beside the tower two small text models of its own width and head size.
+
+    Raises: ``ValueError`` for a weight of the placing loss, which is a loss of the projector's features.
+    """
+    if placing:
+        raise ValueError(f"placing: the vision stage has no projector to learn places by; leave it at 0, not {placing}")
     vision = model.config.vision_config
     size = TextSize(
         vocab_size=model.config.text_config.vocab_size,
