@@ -1,8 +1,8 @@
 """Teaching MoonViT's tokens where they lie: which hundredth of the picture's height and width each one is in.
 
 A point is answered in shares of the picture's sides, but of a token the decoder knows only how many came before it.
-What it can say of its place must be found in the token itself, and nothing else asks the tower to keep it there. The head
-is thrown away after training, as the reading head is (reading.py).
+What it can say of its place must be found in the token itself, and nothing else asks the tower to keep it there. The
+head is thrown away after training, as the reading head is (reading.py).
 """
 
 from __future__ import annotations
