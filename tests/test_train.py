@@ -211,7 +211,7 @@ def test_a_mixture_needs_weights_above_zero(weights: list[float]) -> None:
 
 
 def learner(dtype: torch.dtype = torch.float32, *, std: float = 0.1) -> Learner:
-    torch.manual_seed(0)  # the reading head draws its weights from it
+    torch.manual_seed(0)  # the heads draw their weights from it
     return pupil_of(random_model(config=TINY, std=std, dtype=dtype), reading=0.5, placing=0.5)
 
 

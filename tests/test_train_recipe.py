@@ -307,6 +307,7 @@ def test_the_base_of_the_rotary_embedding_rises_with_the_context(tmp_path: Path)
         ({"start": "nowhere"}, "no model 'nowhere'"),
         ({"batch_size": 4, "pieces": 3}, "is not cut evenly"),
         ({"resolution": 0.5}, "resolution: stage joint has conversations, whose pictures keep their size"),
+        ({"stage": "vision", "placing": 0.1}, "placing: the vision stage has no projector"),
         ({"still": ["vision_tower."]}, "still: no weight's name begins with 'vision_tower.'; .* model.vision_tower."),
         ({"still": ["model.", "reader.", "placer."]}, "still: model., reader., placer. is all that this stage moves"),
         ({"sources": (SourceRecipe("x", 1.0, draw="nowhere:x"),)}, "source x: there is no nowhere:x"),

@@ -27,6 +27,7 @@ from kimi_vl.train.learned import Pupil
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.losses import head_loss, siglip_loss
 from kimi_vl.train.packing import Sample
+from kimi_vl.train.placing import PlacingHead
 from kimi_vl.train.stages import STAGES
 from tests.conftest import SMALL_CONFIG, random_model
 from tests.training import IMAGES, NO_PICTURES, PLACEHOLDER, TINY, learn, noise, pupil_of, with_picture
@@ -64,6 +65,7 @@ def taught(
     start: Model | None = None,
     config: KimiVLConfig = TINY,
     reading: float = 0.0,
+    placing: float = 0.0,
 ) -> Pupil:
     """The stage's pupil after some steps, of new weights or from where another stage ended."""
     known = STAGES[stage]
@@ -72,7 +74,7 @@ def taught(
     model.init_weights(0)
     if start is not None:
         model.load_state_dict(start.state_dict())
-    pupil = known.pupil(model, IMAGES, reading, 0.0)
+    pupil = known.pupil(model, IMAGES, reading, placing)
     for name, parameter in pupil.named_parameters():
         parameter.requires_grad_(name.startswith(known.moves))
     schedule = Schedule(steps, peak, warmup=5, save_every=steps)
@@ -255,6 +257,23 @@ def test_text_and_pictures_are_learned_together(draw: Draw, tmp_path: Path) -> N
     pupil = taught("joint", *sources, folder=tmp_path, steps=120, peak=2e-2)
     assert (asked(pupil, shown)["text"] < LEARNED) == (draw is shown)
     assert asked(pupil, counting)["text"] < LEARNED
+
+
+def seen_anywhere(seed: int, index: int) -> Sample:
+    """A picture of noise, which tells nothing of where anything is, of one of three shapes."""
+    return with_picture(1000 * seed + index, ((8, 12), (4, 6), (8, 6))[index % 3])
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_tokens_learn_where_they_lie(cut: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From other tokens' places nothing is learned but which places there are."""
+    if cut:
+        told = PlacingHead.targets
+        monkeypatch.setattr(PlacingHead, "targets", lambda *of: (places := told(*of))[torch.randperm(len(places))])
+    source = Source("pictures", 1.0, seen_anywhere)
+    pupil = taught("joint", source, folder=tmp_path, steps=80, peak=2e-2, placing=1.0)
+    monkeypatch.undo()
+    assert (asked(pupil, seen_anywhere)["placing"] < 2 * LEARNED) == (not cut)
 
 
 # --- long context ----------------------------------------------------------------------------------------------

@@ -56,8 +56,7 @@ class Learner(Pupil):
                 loss = loss + self.reading_weight * reading
                 figures["reading"] = reading.detach()
             if self.placing_weight and batch.grids:
-                kh, kw = self.placer.merge_kernel_size
-                placing = self.placer.loss(features, batch.grids) * kh * kw / totals.patches
+                placing = self.placer.loss(features, batch.grids) * merged.shape[1] / totals.patches
                 loss = loss + self.placing_weight * placing
                 figures["placing"] = placing.detach()
         routings: list[Routing] = []

@@ -97,6 +97,7 @@ class ExamRecipe:
 class Recipe:
     """Everything that decides what a stage's run does.
 
+    ``reading`` and ``placing`` are the weights of those losses beside that of the answers (learner.py).
     Pictures begin at the share ``resolution`` of their sides and are whole after the share ``growth`` of the steps.
     Weights whose names begin as one of ``still`` stay as they are, whatever the stage moves.
     """
