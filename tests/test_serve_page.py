@@ -773,6 +773,32 @@ def test_a_refusal_says_why(page: Page, scripted: Scripted, troubles: list[str],
     forgive(troubles)
 
 
+SLOW = """
+const open = indexedDB.open.bind(indexedDB);
+indexedDB.open = (...of) => {
+  const slow = {}, request = open(...of);
+  request.onupgradeneeded = () => slow.onupgradeneeded();
+  Object.defineProperty(slow, "result", { get: () => request.result });
+  request.onsuccess = () => setTimeout(() => slow.onsuccess(), 500);
+  return slow;
+};
+"""
+
+
+def test_who_asks_before_the_conversation_is_there_is_answered(page: Page, scripted: Scripted) -> None:
+    page.add_init_script(SLOW)
+    page.goto(scripted.url)
+    go = threading.Event()
+    scripted.replies.put(Reply(held_after(says("An "), go, says("answer.") + ending())))
+    send(page, "Tell me.")
+    page.wait_for_timeout(700)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    go.set()
+    expect(said(page)).to_have_text("An answer.")
+    page.reload()
+    expect(said(page)).to_have_text("An answer.")
+
+
 # -- what an answer looks like ---------------------------------------------------------------------------
 
 HOSTILE = """\

@@ -26,6 +26,7 @@ def test_a_token_lies_where_its_middle_lies() -> None:
     assert set(places[9:, 0].tolist()) == {50}
 
 
+@torch.no_grad()
 def test_who_knows_nothing_guesses_and_who_knows_is_right() -> None:
     placer = head()
     places = placer.targets(GRIDS, torch.device("cpu"))
@@ -41,6 +42,7 @@ def test_who_knows_nothing_guesses_and_who_knows_is_right() -> None:
     assert float(knowing.loss(told.roll(1, 0), GRIDS)) > 100
 
 
+@torch.no_grad()
 def test_pictures_together_cost_what_they_cost_alone() -> None:
     placer = head()
     features = torch.randn(sum(h * w // 4 for h, w in GRIDS), 6)
