@@ -1,0 +1,77 @@
+"""A real browser on the chat page: of servers that answer with nano, and of one that answers by script."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.page.servers import KEY, Scripted, Servers, address, started
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="package")
+def servers() -> Iterator[Servers]:
+    """With the slash at the end that a browser's addresses have."""
+    with started() as plain, started("--thinking", "--thinking-budget", "12", "--api-key", KEY) as thinking:
+        yield Servers(address(plain), address(thinking))
+
+
+@pytest.fixture
+def scripted(servers: Servers) -> Iterator[Scripted]:
+    with Scripted(servers.plain) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    playwright_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium here")
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def troubles() -> list[str]:
+    """What a page complains of, and what it asks of others. Empty at a test's end, or the test fails."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, troubles: list[str]) -> Iterator[Page]:
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 800}, permissions=["clipboard-read", "clipboard-write"]
+    )
+    page = context.new_page()
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            troubles.append(message.text)
+
+    def see(request: Request) -> None:
+        if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+            troubles.append(f"asked for {request.url}")
+
+    page.on("console", hear)
+    page.on("request", see)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
+    yield page
+    context.close()
+    assert troubles == []
