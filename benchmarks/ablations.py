@@ -38,14 +38,15 @@ from kimi_vl.config import KimiVLConfig
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.patches import normalised, plan_grid
 from kimi_vl.precision import fast_dtype
-from kimi_vl.train import learner, optim
-from kimi_vl.train.balance import moe_layers
-from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.data.packing import Sample, pack
 from kimi_vl.train.fused import fuse_experts
-from kimi_vl.train.learned import Pupil
+from kimi_vl.train.learning import learner
+from kimi_vl.train.learning.balance import moe_layers
+from kimi_vl.train.learning.learned import Pupil
+from kimi_vl.train.learning.losses import token_loss
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.losses import token_loss
-from kimi_vl.train.packing import Sample, pack
+from kimi_vl.train.optim import muon_adamw
 from kimi_vl.train.run import keep_memory
 from kimi_vl.train.stages import vision
 from recipes.nano import captioned, questions, scenes
@@ -334,7 +335,7 @@ def _changed(arm: Arm) -> Iterator[None]:
     """The package as this arm wants it: it has no switch for what nobody should turn off."""
     with ExitStack() as stack:
         if not arm.muon:
-            stack.enter_context(patch.object(optim, "is_muon", lambda name, parameter: False))
+            stack.enter_context(patch.object(muon_adamw, "is_muon", lambda name, parameter: False))
         if arm.dense:
             none: Callable[..., torch.Tensor] = lambda routings, lengths: torch.zeros(())  # noqa: E731
             stack.enter_context(patch.object(learner, "sequence_balance_loss", none))

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kimi_vl import KimiVL, KimiVLProcessor
-from kimi_vl.train.placing import SHARES
+from kimi_vl.train.learning.placing import SHARES
 from recipes.nano.evaluate import asked, open_model
 from recipes.nano.heldout import READ
 from recipes.nano.screens.shots import screens

@@ -20,7 +20,7 @@ from torch import Tensor
 from kimi_vl import KimiVL
 from kimi_vl.model.attention import MultiHeadLatentAttention
 from kimi_vl.patches import normalised
-from kimi_vl.train.packing import pack
+from kimi_vl.train.data.packing import pack
 from recipes.nano.conversation import Conversation, Turn
 from recipes.nano.heldout import READ, WrittenLine, lines
 from recipes.nano.samples import PICTURES, of_conversation, tokenizer

@@ -28,8 +28,8 @@ from peers.figures import Figure, as_json, table
 from peers.training_step import Measured, save_samples
 
 from kimi_vl.precision import fast_dtype
-from kimi_vl.train.data import Mixture, Source
-from kimi_vl.train.packing import Sample
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.data.packing import Sample
 from kimi_vl.train.recipe import read_recipe
 
 _ROOT = Path(__file__).parents[1]

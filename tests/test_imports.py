@@ -126,6 +126,32 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "kimi_vl.sampling",
         "kimi_vl.train.",
     ),
+    "kimi_vl.train.data.": (*INPUT, "kimi_vl.model.segments", "kimi_vl.processor", "kimi_vl.train.data."),
+    "kimi_vl.train.learning.": (
+        *INPUT,
+        *MODEL,
+        "kimi_vl.train.parallel",
+        "kimi_vl.train.data.",
+        "kimi_vl.train.learning.",
+    ),
+    "kimi_vl.train.optim.": (
+        *MODEL,
+        "kimi_vl.precision",
+        "kimi_vl.train.parallel",
+        "kimi_vl.train.scale.owners",
+        "kimi_vl.train.optim.",
+    ),
+    "kimi_vl.train.watching.": (
+        *INPUT,
+        *MODEL,
+        "kimi_vl.processor",
+        "kimi_vl.generate",
+        "kimi_vl.sampling",
+        "kimi_vl.train.parallel",
+        "kimi_vl.train.data.",
+        "kimi_vl.train.learning.",
+        "kimi_vl.train.watching.",
+    ),
     "kimi_vl.train.plan.": ("kimi_vl.config", "kimi_vl.train.plan.", "kimi_vl.train.scale.layout"),
 }
 

@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 import torch
 
-from kimi_vl.train.examining import Question
+from kimi_vl.train.watching.examining import Question
 from recipes.nano import exams
 from recipes.nano.samples import tokenizer
 from tests.nano import needs_data, needs_screens

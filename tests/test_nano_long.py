@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from kimi_vl.chat import PicturePart, TextPart
-from kimi_vl.train.packing import Sample
+from kimi_vl.train.data.packing import Sample
 from kimi_vl.train.recipe import read_recipe
 from recipes.nano import heldout, long_chats, long_facts, long_pages, long_text, sources
 from recipes.nano.conversation import Conversation, Turn

@@ -16,14 +16,15 @@ from torch.testing import assert_close
 
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
 from kimi_vl.patches import normalised
-from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.data.characters import ALPHABET, FRAMES_PER_COLUMN
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.data.packing import IGNORE, Batch, Sample, pack
 from kimi_vl.train.fused import fuse_experts, fuse_norms
-from kimi_vl.train.learner import Learner
+from kimi_vl.train.learning.learner import Learner
+from kimi_vl.train.learning.losses import siglip_loss
+from kimi_vl.train.learning.reading import ReadingHead
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.losses import siglip_loss
-from kimi_vl.train.optim import MuonAdamW
-from kimi_vl.train.packing import IGNORE, Batch, Sample, pack
-from kimi_vl.train.reading import ALPHABET, FRAMES_PER_COLUMN, ReadingHead
+from kimi_vl.train.optim.muon_adamw import MuonAdamW
 from kimi_vl.train.state import FILE, StateFile, load_state
 from tests.conftest import SMALL_CONFIG, random_model
 from tests.training import (
@@ -175,7 +176,7 @@ def test_a_batch_is_the_same_whoever_draws_it(workers: int, start: int) -> None:
 @pytest.mark.parametrize("start", [0, 5])
 def test_batches_may_come_again_and_are_drawn_once(monkeypatch: pytest.MonkeyPatch, start: int) -> None:
     """In rounds of four, each seen three times: rounds in their order, their batches in a new one each time."""
-    monkeypatch.setattr("kimi_vl.train.data._ROUND", 4)
+    monkeypatch.setattr("kimi_vl.train.data.mixture._ROUND", 4)
     again = Mixture(mixture().sources, seed=0, batch_size=3, passes=3)
     numbers = [again.number_of(step) for step in range(24)]
     assert numbers[:4] == [0, 1, 2, 3]

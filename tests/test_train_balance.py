@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from kimi_vl.model.moe import Routing, route
-from kimi_vl.train.balance import busiest_share, loads_of, moe_layers, sequence_balance_loss, update_correction_bias
+from kimi_vl.train.learning.balance import (
+    busiest_share,
+    loads_of,
+    moe_layers,
+    sequence_balance_loss,
+    update_correction_bias,
+)
 from tests.conftest import random_model
 from tests.training import TINY
 

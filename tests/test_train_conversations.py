@@ -20,10 +20,10 @@ from PIL import Image
 from kimi_vl.chat import DEFAULT_SYSTEM_PROMPT, Message, PicturePart, TextPart
 from kimi_vl.patches import normalised
 from kimi_vl.processor import KimiVLProcessor
-from kimi_vl.train.conversations import Conversations, check, place_in_epoch, sample_of
-from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.data.conversations import Conversations, check, place_in_epoch, sample_of
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.data.packing import Sample, pack
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.packing import Sample, pack
 from tests.conftest import random_model
 from tests.training import TINY, logged, pupil_of
 

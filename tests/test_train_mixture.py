@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from kimi_vl.config import nano
 from kimi_vl.patches import cut_bytes, joined
-from kimi_vl.train.data import Mixture, Source
-from kimi_vl.train.packing import Batch, Sample
-from kimi_vl.train.reading import FRAMES_PER_COLUMN
+from kimi_vl.train.data.characters import FRAMES_PER_COLUMN
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.data.packing import Batch, Sample
+from kimi_vl.train.data.resolution import Resolution
 from kimi_vl.train.recipe import SourceRecipe
-from kimi_vl.train.resolution import Resolution
 from kimi_vl.train.run import run
 from tests.test_train_recipe import recipe_of, small
 from tests.training import IMAGES, captioned, logged, words
@@ -62,7 +62,7 @@ def test_a_share_rises_in_a_line() -> None:
 
 
 def test_a_batch_that_comes_again_is_as_it_was_when_it_first_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kimi_vl.train.data._ROUND", 4)
+    monkeypatch.setattr("kimi_vl.train.data.mixture._ROUND", 4)
     data = Mixture(mixture().sources, seed=0, batch_size=2, passes=3, steps=24)
     seen: dict[int, int] = {}
     for step in range(24):
@@ -75,7 +75,7 @@ def test_a_batch_that_comes_again_is_as_it_was_when_it_first_came(monkeypatch: p
 def test_a_mixture_that_changes_is_resumed_to_the_same_batches(
     resolution: Resolution | None, passes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kimi_vl.train.data._ROUND", 3)
+    monkeypatch.setattr("kimi_vl.train.data.mixture._ROUND", 3)
     whole = list(mixture(passes=passes, resolution=resolution, batch_size=6).batches(0, STEPS, workers=0))
     rest = list(mixture(passes=passes, resolution=resolution, batch_size=6).batches(4, STEPS, workers=0))
     assert len(rest) == STEPS - 4

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kimi_vl.model.attention import MultiHeadLatentAttention
-from kimi_vl.train import muon
-from kimi_vl.train.muon import check_matrix
-from kimi_vl.train.optim import MuonAdamW, is_muon
-from kimi_vl.train.rates import rate
+from kimi_vl.train.optim import muon
+from kimi_vl.train.optim.muon import check_matrix
+from kimi_vl.train.optim.muon_adamw import MuonAdamW, is_muon
+from kimi_vl.train.optim.rates import rate
 from tests.conftest import random_model
 from tests.training import TINY, pupil_of
 

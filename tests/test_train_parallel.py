@@ -16,16 +16,17 @@ from torch.multiprocessing.spawn import spawn
 from kimi_vl.hub import NANO
 from kimi_vl.patches import normalised
 from kimi_vl.tokenizer import Tokenizer
-from kimi_vl.train import losses, parallel
-from kimi_vl.train.data import Mixture, Source
-from kimi_vl.train.examining import Exam, Question, share_right
-from kimi_vl.train.learned import Pupil
+from kimi_vl.train import parallel
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.data.packing import Sample, pack
+from kimi_vl.train.learning import losses
+from kimi_vl.train.learning.learned import Pupil
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.packing import Sample, pack
 from kimi_vl.train.recompute import recompute_layers
 from kimi_vl.train.scale import owners, sharding
 from kimi_vl.train.scale.layout import Layout
 from kimi_vl.train.state import load_weights, stored_in
+from kimi_vl.train.watching.examining import Exam, Question, share_right
 from tests.conftest import random_model
 from tests.training import (
     ALONE,
@@ -213,10 +214,10 @@ import sys
 from pathlib import Path
 import torch
 from kimi_vl.patches import ImageProcessorConfig
-from kimi_vl.train.data import Mixture, Source
-from kimi_vl.train.learner import Learner
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.learning.learner import Learner
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.packing import Sample
+from kimi_vl.train.data.packing import Sample
 from tests.conftest import random_model
 sample = Sample(torch.arange(5), torch.ones(5, dtype=torch.bool), None, torch.empty(0, 2, dtype=torch.int64))
 data = Mixture([Source("all", 1.0, lambda seed, index: sample)], seed=3, batch_size=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kimi_vl.train.placing import SHARES, PlacingHead
+from kimi_vl.train.learning.placing import SHARES, PlacingHead
 
 GRIDS = [(4, 8), (2, 2), (2, 160)]
 

@@ -26,10 +26,11 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from kimi_vl.config import KimiVLConfig, a3b, nano
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
-from kimi_vl.train import losses, parallel
-from kimi_vl.train.learner import Learner
-from kimi_vl.train.optim import MuonAdamW, is_muon
-from kimi_vl.train.packing import Sample, pack
+from kimi_vl.train import parallel
+from kimi_vl.train.data.packing import Sample, pack
+from kimi_vl.train.learning import losses
+from kimi_vl.train.learning.learner import Learner
+from kimi_vl.train.optim.muon_adamw import MuonAdamW, is_muon
 from kimi_vl.train.plan import planned
 from kimi_vl.train.plan import work as working
 from kimi_vl.train.plan.activations import activations

@@ -21,12 +21,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from kimi_vl import KimiVL, KimiVLProcessor, SamplingParams
 from kimi_vl.checkpoint import load_model, read_config
 from kimi_vl.config import KimiVLConfig, nano
-from kimi_vl.train.examining import Question
-from kimi_vl.train.packing import Sample
+from kimi_vl.train.data.packing import Sample
 from kimi_vl.train.recipe import ExamRecipe, Recipe, SourceRecipe, read_recipe
 from kimi_vl.train.run import run
 from kimi_vl.train.stages import STAGES
 from kimi_vl.train.state import FILE, StateFile
+from kimi_vl.train.watching.examining import Question
 from tests.training import captioned, logged, with_picture, words
 
 WHOLE = """

@@ -14,11 +14,12 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import CheckpointPolicy
 
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
-from kimi_vl.train import losses, recompute
-from kimi_vl.train.balance import loads_of
-from kimi_vl.train.data import Mixture, Source
-from kimi_vl.train.learned import Learned
-from kimi_vl.train.learner import Learner
+from kimi_vl.train import recompute
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.learning import losses
+from kimi_vl.train.learning.balance import loads_of
+from kimi_vl.train.learning.learned import Learned
+from kimi_vl.train.learning.learner import Learner
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.recompute import recompute_layers
 from tests.conftest import SMALL_CONFIG, random_model

@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 
 from kimi_vl.cli import train
 from kimi_vl.train import loop
-from kimi_vl.train.curves import BOTTOM, LEFT, RIGHT, TOP, Curve, axis_of, chart, readable, smoothed, thinned
-from kimi_vl.train.data import Mixture, Source
-from kimi_vl.train.report import in_words, report
-from kimi_vl.train.watched import Line, Stage, alarms, read_stage, rising, runs_in, seconds_left, seconds_of
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.watching.curves import BOTTOM, LEFT, RIGHT, TOP, Curve, axis_of, chart, readable, smoothed, thinned
+from kimi_vl.train.watching.report import in_words, report
+from kimi_vl.train.watching.watched import Line, Stage, alarms, read_stage, rising, runs_in, seconds_left, seconds_of
 from tests.conftest import random_model
 from tests.training import TINY, pupil_of, words
 

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch.multiprocessing.spawn import spawn
 
 from kimi_vl.train import loop, parallel
-from kimi_vl.train.data import Mixture, Source
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.data.packing import Batch, Sample
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.packing import Batch, Sample
 from kimi_vl.train.scale.layout import Layout
 from tests.conftest import random_model
 from tests.training import ALONE, TINY, entered, exactly, free_port, laid_out, logged, pupil_of, with_picture, words

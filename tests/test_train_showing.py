@@ -17,14 +17,14 @@ from kimi_vl.hub import NANO
 from kimi_vl.patches import normalised
 from kimi_vl.sampling import Sampler, SamplingParams
 from kimi_vl.tokenizer import Tokenizer
-from kimi_vl.train.data import Mixture, Source
-from kimi_vl.train.examining import Exam, Question, share_right
-from kimi_vl.train.learner import Learner
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.data.packing import Sample
+from kimi_vl.train.learning.learner import Learner
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.packing import Sample
-from kimi_vl.train.report import report
-from kimi_vl.train.showing import Showing
-from kimi_vl.train.watched import read_stage
+from kimi_vl.train.watching.examining import Exam, Question, share_right
+from kimi_vl.train.watching.report import report
+from kimi_vl.train.watching.showing import Showing
+from kimi_vl.train.watching.watched import read_stage
 from tests.conftest import random_model
 from tests.training import NO_PICTURES, PLACEHOLDER, TINY, logged, noise, pupil_of, words
 

@@ -20,14 +20,14 @@ import torch
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
 from kimi_vl.processor import KimiVLProcessor
-from kimi_vl.train import image_text
-from kimi_vl.train.conversations import Conversations
-from kimi_vl.train.data import Mixture, Source
-from kimi_vl.train.learned import Pupil
+from kimi_vl.train.data.conversations import Conversations
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.data.packing import Sample
+from kimi_vl.train.learning import image_text
+from kimi_vl.train.learning.learned import Pupil
+from kimi_vl.train.learning.losses import head_loss, siglip_loss
+from kimi_vl.train.learning.placing import PlacingHead
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.losses import head_loss, siglip_loss
-from kimi_vl.train.packing import Sample
-from kimi_vl.train.placing import PlacingHead
 from kimi_vl.train.stages import STAGES
 from tests.conftest import SMALL_CONFIG, random_model
 from tests.training import IMAGES, NO_PICTURES, PLACEHOLDER, TINY, learn, noise, pupil_of, with_picture

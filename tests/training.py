@@ -17,11 +17,12 @@ import torch
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
 from kimi_vl.patches import ImageProcessorConfig
-from kimi_vl.train import muon, parallel
-from kimi_vl.train.image_text import ImageTextLearner, TextSize
-from kimi_vl.train.learned import Learned, Pupil
-from kimi_vl.train.learner import Learner
-from kimi_vl.train.packing import Batch, Sample, pack
+from kimi_vl.train import parallel
+from kimi_vl.train.data.packing import Batch, Sample, pack
+from kimi_vl.train.learning.image_text import ImageTextLearner, TextSize
+from kimi_vl.train.learning.learned import Learned, Pupil
+from kimi_vl.train.learning.learner import Learner
+from kimi_vl.train.optim import muon
 from kimi_vl.train.scale import owners, sharding
 from kimi_vl.train.scale.layout import Layout
 from tests.conftest import SMALL_CONFIG

@@ -26,7 +26,7 @@ from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, Siglip2VisionC
 from transformers.models.kimi_k25.configuration_kimi_k25 import Kimi_K25Config, Kimi_K25VisionConfig
 from transformers.models.kimi_k25.modeling_kimi_k25 import Kimi_K25MultimodalProjection, Kimi_K25VisionModel
 
-from kimi_vl.train.packing import Sample, pack
+from kimi_vl.train.data.packing import Sample, pack
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from training_step import LEARNING_RATE, arguments, load_samples, measure
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.patches import ImageProcessorConfig
-from kimi_vl.train.balance import loads_of, update_correction_bias
-from kimi_vl.train.learner import Learner
-from kimi_vl.train.optim import MuonAdamW
-from kimi_vl.train.packing import pack
+from kimi_vl.train.data.packing import pack
+from kimi_vl.train.learning.balance import loads_of, update_correction_bias
+from kimi_vl.train.learning.learner import Learner
+from kimi_vl.train.optim.muon_adamw import MuonAdamW
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kimi_vl.engine.quiet import quietly
-from kimi_vl.train.packing import Sample
+from kimi_vl.train.data.packing import Sample
 
 LEARNING_RATE = 1e-3
 

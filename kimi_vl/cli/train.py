@@ -68,7 +68,7 @@ def run(
     listeners = [_teller(read.steps)]
     with ExitStack() as stack:
         if tensorboard:
-            from kimi_vl.train.tensorboard import tensorboard_of
+            from kimi_vl.train.watching.tensorboard import tensorboard_of
 
             listeners.append(stack.enter_context(tensorboard_of(Path(read.run))))
 
@@ -97,7 +97,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a page that shows how training goes, and print its path."""
-    from kimi_vl.train.report import report as write
+    from kimi_vl.train.watching.report import report as write
 
     target = run / "report.html" if out is None else out
     write(run, target)

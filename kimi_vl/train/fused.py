@@ -20,7 +20,7 @@ from torch import Tensor
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.moe import MoE, Routing, SwiGLU
 from kimi_vl.model.norm import RMSNorm
-from kimi_vl.train.balance import moe_layers
+from kimi_vl.train.learning.balance import moe_layers
 
 # Columns of all experts together. Beyond them the wasted products cost more than the launches that they save.
 WIDEST = 4096

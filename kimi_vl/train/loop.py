@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from kimi_vl.train import parallel
-from kimi_vl.train.balance import busiest_share, idlest_share, loads_of, moe_layers, update_correction_bias
-from kimi_vl.train.data import Mixture
-from kimi_vl.train.learned import Learned, Pupil
-from kimi_vl.train.log import Listener, RunLog
-from kimi_vl.train.optim import MuonAdamW
-from kimi_vl.train.packing import Batch, Totals
-from kimi_vl.train.rates import rate
+from kimi_vl.train.data.mixture import Mixture
+from kimi_vl.train.data.packing import Batch, Totals
+from kimi_vl.train.learning.balance import busiest_share, idlest_share, loads_of, moe_layers, update_correction_bias
+from kimi_vl.train.learning.learned import Learned, Pupil
+from kimi_vl.train.optim.muon_adamw import MuonAdamW
+from kimi_vl.train.optim.rates import rate
 from kimi_vl.train.state import Progress, load_state, save_state, stored_in
 from kimi_vl.train.stopping import Stopping
+from kimi_vl.train.watching.log import Listener, RunLog
 
 
 class Show(Protocol):

@@ -41,7 +41,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from kimi_vl.train.rates import SHAPES
+from kimi_vl.train.optim.rates import SHAPES
 
 _Table = TypeVar("_Table")
 

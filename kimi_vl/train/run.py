@@ -26,21 +26,21 @@ from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.precision import fast_dtype
 from kimi_vl.processor import KimiVLProcessor
 from kimi_vl.train import parallel
-from kimi_vl.train.balance import moe_layers
-from kimi_vl.train.data import Mixture
+from kimi_vl.train.data.mixture import Mixture
+from kimi_vl.train.data.packing import Batch
 from kimi_vl.train.fused import fuse_experts, fuse_norms
-from kimi_vl.train.learned import Pupil
-from kimi_vl.train.learner import Learner
-from kimi_vl.train.log import Listener
+from kimi_vl.train.learning.balance import moe_layers
+from kimi_vl.train.learning.learned import Pupil
+from kimi_vl.train.learning.learner import Learner
 from kimi_vl.train.loop import Schedule, train
-from kimi_vl.train.packing import Batch
 from kimi_vl.train.recipe import Recipe
 from kimi_vl.train.recompute import recompute_layers
 from kimi_vl.train.scale.layout import Layout
-from kimi_vl.train.showing import Showing
 from kimi_vl.train.sources import exams_of, mixture_of
 from kimi_vl.train.stages import STAGES
 from kimi_vl.train.state import StoredModel, load_weights, stored_in
+from kimi_vl.train.watching.log import Listener
+from kimi_vl.train.watching.showing import Showing
 
 
 def run(recipe: Recipe, *, workers: int | None = None, listener: Listener | None = None) -> Path:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from kimi_vl.processor import KimiVLProcessor
-from kimi_vl.train.conversations import Conversations
-from kimi_vl.train.data import Mixture, Source
-from kimi_vl.train.examining import Exam, Question
-from kimi_vl.train.packing import Batch, Sample
+from kimi_vl.train.data.conversations import Conversations
+from kimi_vl.train.data.mixture import Mixture, Source
+from kimi_vl.train.data.packing import Batch, Sample
+from kimi_vl.train.data.resolution import Resolution
 from kimi_vl.train.recipe import Recipe, SourceRecipe
-from kimi_vl.train.resolution import Resolution
 from kimi_vl.train.stage import Stage
+from kimi_vl.train.watching.examining import Exam, Question
 
 
 def mixture_of(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.patches import ImageProcessorConfig
-from kimi_vl.train.learned import Pupil
-from kimi_vl.train.learner import Learner
+from kimi_vl.train.learning.learned import Pupil
+from kimi_vl.train.learning.learner import Learner
 
 
 def answering(

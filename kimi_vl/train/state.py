@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from kimi_vl.checkpoint import Checkpoint
 from kimi_vl.train import parallel
-from kimi_vl.train.optim import MuonAdamW
+from kimi_vl.train.optim.muon_adamw import MuonAdamW
 
 FILE = "state.safetensors"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from kimi_vl.train.examining import Question
+from kimi_vl.train.watching.examining import Question
 from recipes.nano import heldout, questions, scenes
 from recipes.nano.conversation import Conversation, Turn
 from recipes.nano.evaluation import EVAL_NAMES

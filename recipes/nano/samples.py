@@ -20,8 +20,8 @@ from kimi_vl.hub import NANO
 from kimi_vl.patches import ImageProcessorConfig, cut_bytes, fit, plan_grid
 from kimi_vl.processor import KimiVLProcessor
 from kimi_vl.tokenizer import Tokenizer
-from kimi_vl.train.conversations import sample_of
-from kimi_vl.train.packing import Sample
+from kimi_vl.train.data.conversations import sample_of
+from kimi_vl.train.data.packing import Sample
 from recipes.nano import questions
 from recipes.nano.captioned import Captioned
 from recipes.nano.conversation import Conversation, Turn

@@ -14,7 +14,7 @@ from kimi_vl.config import KimiVLConfig, TextConfig
 from kimi_vl.train.plan.piece import Piece
 from kimi_vl.train.plan.units import Unit, Units
 
-# As kimi_vl.train.losses has them.
+# As kimi_vl.train.learning.losses has them.
 MOST_LOGITS = 2**29
 LOGITS_OF_A_PIECE = 2**28
 

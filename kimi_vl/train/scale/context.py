@@ -25,8 +25,8 @@ from torch import Tensor
 from kimi_vl.model.attention import MultiHeadLatentAttention
 from kimi_vl.model.decoder import DecoderLayer, Hidden
 from kimi_vl.model.moe import Routing
-from kimi_vl.train.learner import Learner
-from kimi_vl.train.packing import Batch
+from kimi_vl.train.data.packing import Batch
+from kimi_vl.train.learning.learner import Learner
 from kimi_vl.train.parallel import gathered
 
 

@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from kimi_vl.precision import fast_dtype
-from kimi_vl.train.muon import Rows, updates_of
+from kimi_vl.train.optim.muon import Rows, updates_of
 from kimi_vl.train.parallel import exchanged, rows_of
 
 # Numbers that a process has of the matrices that go together: it needs 20 bytes for each while they do.

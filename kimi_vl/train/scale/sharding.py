@@ -23,11 +23,11 @@ from torch.utils._python_dispatch import _disable_current_modes
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.model.decoder import DecoderLayer
 from kimi_vl.model.vision import MoonViT, MoonVitEncoderLayer
-from kimi_vl.train.balance import moe_layers
-from kimi_vl.train.image_text import Block
-from kimi_vl.train.learned import Pupil
-from kimi_vl.train.learner import Learner
-from kimi_vl.train.packing import Batch
+from kimi_vl.train.data.packing import Batch
+from kimi_vl.train.learning.balance import moe_layers
+from kimi_vl.train.learning.image_text import Block
+from kimi_vl.train.learning.learned import Pupil
+from kimi_vl.train.learning.learner import Learner
 from kimi_vl.train.scale.context import share_of, spread_context
 from kimi_vl.train.scale.experts import spread_experts
 from kimi_vl.train.scale.layout import Layout

@@ -1,4 +1,4 @@
-"""Vision pretraining: MoonViT alone learns from pictures and captions; see :mod:`kimi_vl.train.image_text`.
+"""Vision pretraining: MoonViT alone learns from pictures and captions; see :mod:`kimi_vl.train.learning.image_text`.
 
     kimi-vl train run recipes/nano/vision.toml
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.patches import ImageProcessorConfig
-from kimi_vl.train.image_text import ImageTextLearner, TextSize
-from kimi_vl.train.learned import Pupil
+from kimi_vl.train.learning.image_text import ImageTextLearner, TextSize
+from kimi_vl.train.learning.learned import Pupil
 from kimi_vl.train.stage import Stage
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean, variance
 from typing import Any, TypeVar
 
-from kimi_vl.train.curves import Curve
+from kimi_vl.train.watching.curves import Curve
 
 _LOG = "log.jsonl"
 RIGHT = "right: "  # stands before the name of an exam

@@ -19,8 +19,8 @@ from kimi_vl import media
 from kimi_vl.chat import Message, PicturePart, picture_parts, render
 from kimi_vl.patches import cut_bytes, fit, plan_grid
 from kimi_vl.processor import KimiVLProcessor
-from kimi_vl.train.conversation_shapes import Faults, answers, conversation_of, lines_of
-from kimi_vl.train.packing import Sample
+from kimi_vl.train.data.conversation_shapes import Faults, answers, conversation_of, lines_of
+from kimi_vl.train.data.packing import Sample
 
 _ROUNDS = 6  # of mixing, for an order that looks drawn
 _LEAST_BITS = 3  # of each half, for orders of few lines to differ

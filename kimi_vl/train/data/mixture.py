@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from kimi_vl.train.packing import Batch, Sample, pack
-from kimi_vl.train.resolution import Resolution
+from kimi_vl.train.data.packing import Batch, Sample, pack
+from kimi_vl.train.data.resolution import Resolution
 
 # Batches that are kept to be seen again, where drawing is slower than learning.
 _ROUND = 100

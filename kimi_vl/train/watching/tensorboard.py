@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from kimi_vl.train.log import Listener
+from kimi_vl.train.watching.log import Listener
 
 
 @contextlib.contextmanager

@@ -15,12 +15,12 @@ from kimi_vl.model.decoder import Hidden
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.model.moe import Routing
 from kimi_vl.patches import ImageProcessorConfig, normalised
-from kimi_vl.train.balance import sequence_balance_loss
-from kimi_vl.train.learned import Learned, Pupil
-from kimi_vl.train.losses import head_loss
-from kimi_vl.train.packing import Batch, Totals
-from kimi_vl.train.placing import PlacingHead
-from kimi_vl.train.reading import ReadingHead
+from kimi_vl.train.data.packing import Batch, Totals
+from kimi_vl.train.learning.balance import sequence_balance_loss
+from kimi_vl.train.learning.learned import Learned, Pupil
+from kimi_vl.train.learning.losses import head_loss
+from kimi_vl.train.learning.placing import PlacingHead
+from kimi_vl.train.learning.reading import ReadingHead
 
 
 class Learner(Pupil):

@@ -23,12 +23,12 @@ from kimi_vl.patches import normalised
 from kimi_vl.sampling import Sampler, SamplingParams
 from kimi_vl.tokenizer import Tokenizer
 from kimi_vl.train import parallel
-from kimi_vl.train.examining import Exam, share_right
-from kimi_vl.train.learned import Pupil
-from kimi_vl.train.learner import Learner
-from kimi_vl.train.log import up_to
-from kimi_vl.train.packing import Sample
-from kimi_vl.train.watched import RIGHT
+from kimi_vl.train.data.packing import Sample
+from kimi_vl.train.learning.learned import Pupil
+from kimi_vl.train.learning.learner import Learner
+from kimi_vl.train.watching.examining import Exam, share_right
+from kimi_vl.train.watching.log import up_to
+from kimi_vl.train.watching.watched import RIGHT
 
 _LONGEST = 64  # tokens of an answer
 

@@ -29,10 +29,10 @@ from kimi_vl.model.rotary import rotate_pairs
 from kimi_vl.model.segments import places_from, segment_attention, sent, within
 from kimi_vl.patches import ImageProcessorConfig, normalised
 from kimi_vl.train import parallel
-from kimi_vl.train.learned import Learned, Pupil
-from kimi_vl.train.losses import head_loss, siglip_loss
-from kimi_vl.train.packing import Batch, Totals
-from kimi_vl.train.reading import ReadingHead
+from kimi_vl.train.data.packing import Batch, Totals
+from kimi_vl.train.learning.learned import Learned, Pupil
+from kimi_vl.train.learning.losses import head_loss, siglip_loss
+from kimi_vl.train.learning.reading import ReadingHead
 
 CAPTION_WEIGHT = 2.0
 

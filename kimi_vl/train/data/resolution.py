@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from kimi_vl.patches import ImageProcessorConfig, cut_bytes, fit, joined
-from kimi_vl.train.packing import Sample
-from kimi_vl.train.reading import FRAMES_PER_COLUMN, frames_needed
+from kimi_vl.train.data.characters import FRAMES_PER_COLUMN, frames_needed
+from kimi_vl.train.data.packing import Sample
 
 
 @dataclass(frozen=True)

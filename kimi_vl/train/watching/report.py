@@ -15,8 +15,8 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from kimi_vl.train.curves import chart, readable
-from kimi_vl.train.watched import WORDS, Shown, Stage, alarms, read_stage, runs_in, seconds_left, seconds_of
+from kimi_vl.train.watching.curves import chart, readable
+from kimi_vl.train.watching.watched import WORDS, Shown, Stage, alarms, read_stage, runs_in, seconds_left, seconds_of
 
 _ROWS = 10  # of the table
 _KINDS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif"}
@@ -29,7 +29,7 @@ def report(run: Path, target: Path) -> None:
     if target.is_dir() or not target.parent.is_dir():
         raise ValueError(f"{target}: the page needs the name of a file in a folder that exists")
     stages = [read_stage(folder) for folder in folders]
-    template = files("kimi_vl.train").joinpath("report.html").read_text(encoding="utf-8")
+    template = files("kimi_vl.train.watching").joinpath("report.html").read_text(encoding="utf-8")
     parts = {
         "TITLE": escape(run.resolve().name),
         "WRITTEN": f"{datetime.now().astimezone():%Y-%m-%d %H:%M}",

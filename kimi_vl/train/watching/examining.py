@@ -15,8 +15,8 @@ import torch
 
 from kimi_vl.patches import normalised
 from kimi_vl.tokenizer import Tokenizer
-from kimi_vl.train.learner import Learner
-from kimi_vl.train.packing import Sample, pack
+from kimi_vl.train.data.packing import Sample, pack
+from kimi_vl.train.learning.learner import Learner
 
 # What passes the model together: as much as a batch of moderate size.
 _TOKENS = 16384

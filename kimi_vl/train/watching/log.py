@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from kimi_vl.train.packing import Totals
+from kimi_vl.train.data.packing import Totals
 
 Listener = Callable[[Mapping[str, float]], None]
 

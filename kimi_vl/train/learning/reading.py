@@ -18,17 +18,7 @@ from torch import Tensor, nn
 from kimi_vl.config import MoonViTConfig
 from kimi_vl.model.segments import places_from, sent, within
 from kimi_vl.model.vision import places_of
-
-FRAMES_PER_COLUMN = 4
-BLANK = 0
-# Any other character is left out of the target.
-ALPHABET = "".join(map(chr, range(32, 127))) + "“”‘’–—…é£€©°"
-_CLASS = {character: i + 1 for i, character in enumerate(ALPHABET)}
-
-
-def frames_needed(text: str) -> int:
-    """Enough for each of its characters and a blank on either side: with fewer, repeated ones may find no room."""
-    return 2 * sum(character in _CLASS for character in text) + 1
+from kimi_vl.train.data.characters import ALPHABET, BLANK, CLASS, FRAMES_PER_COLUMN
 
 
 class ReadingHead(nn.Module):
@@ -61,7 +51,7 @@ class ReadingHead(nn.Module):
         # A row that filled the gaps in place of zeros would have to gather all their gradients, one by one.
         padded = frames.new_zeros(max(counts) * len(lines), frames.shape[1])
         padded = padded.index_copy(0, nth * len(lines) + line, frames)
-        targets = [[_CLASS[c] for c in texts[i] or "" if c in _CLASS] for i in lines]
+        targets = [[CLASS[c] for c in texts[i] or "" if c in CLASS] for i in lines]
         return F.ctc_loss(
             padded.unflatten(0, (-1, len(lines))),  # [longest, N, classes]
             sent(list(itertools.chain(*targets)), frames.device).long(),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kimi_vl.model.attention import MultiHeadLatentAttention
 from kimi_vl.train import parallel
-from kimi_vl.train.muon import Muon, Rows, check_matrix
+from kimi_vl.train.optim.muon import Muon, Rows, check_matrix
 
 # What is no matrix of a block although it has two dimensions.
 _ADAMW_ENDINGS = (

@@ -1,0 +1,1 @@
+"""How the weights move: Muon, AdamW, and the rate of a step."""
