@@ -29,9 +29,10 @@ SAMPLES = (words(60, 1, 20), with_picture(2, (4, 8), "ab"), with_picture(3, (8, 
 
 
 def learner(what: str) -> Learner:
-    pupil = pupil_of(random_model(config=SMALL_CONFIG), reading=0.5).train()
-    torch.nn.init.normal_(pupil.reader.proj.weight, std=0.02, generator=torch.Generator().manual_seed(1))
-    torch.nn.init.zeros_(pupil.reader.proj.bias)
+    pupil = pupil_of(random_model(config=SMALL_CONFIG), reading=0.5, placing=0.5).train()
+    for head in (pupil.reader, pupil.placer):
+        torch.nn.init.normal_(head.proj.weight, std=0.02, generator=torch.Generator().manual_seed(1))
+        torch.nn.init.zeros_(head.proj.bias)
     recompute_layers(pupil, what)
     return pupil
 
