@@ -54,7 +54,8 @@ def troubles() -> list[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, troubles: list[str]) -> Iterator[Page]:
+def page(browser: Browser, troubles: list[str], scripted: Scripted) -> Iterator[Page]:
+    """Closed before the server of a script is: a page that still asks for something would complain."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 800}, permissions=["clipboard-read", "clipboard-write"]
     )
