@@ -88,19 +88,22 @@ def serve(
     calm_downloads()
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        from kimi_vl.serve.app import create_app
         from kimi_vl.serve.guard import Keys, parse_keys
-        from kimi_vl.serve.run import listening_socket, run
+        from kimi_vl.serve.limits import ServerLimits
     except ImportError as error:
-        raise ValueError(f"{error.name} is missing: pip install 'kimi-vl[serve]'") from None
-    from kimi_vl.serve.limits import ServerLimits
-    from kimi_vl.serve.opening import Wishes
-
+        raise _missing(error, "serve") from None
     keys = Keys(parse_keys(api_key or []), _is_loopback(host))
     if not (keys.keys or keys.loopback_only or without_key):
         raise ValueError(
             f"{host} can be reached from other machines: give an API key ({_KEYS} or --api-key), or --without-key"
         )
+    limits, cache_dtype = ServerLimits().changed(limit or []), _cache_dtype(kv_cache_dtype)
+    try:
+        from kimi_vl.serve.app import create_app
+        from kimi_vl.serve.opening import Wishes
+        from kimi_vl.serve.run import listening_socket, run
+    except ImportError as error:
+        raise _missing(error, "serve") from None
     wishes = Wishes(
         model,
         names=tuple(name or ()),
@@ -108,12 +111,12 @@ def serve(
         offline=offline,
         threads=threads,
         context=context,
-        kv_cache_dtype=_cache_dtype(kv_cache_dtype),
+        kv_cache_dtype=cache_dtype,
         answers=answers,
         deterministic=deterministic,
         thinking=thinking,
         thinking_budget=thinking_budget,
-        limits=ServerLimits().changed(limit or []),
+        limits=limits,
     )
     origins = tuple(allow_origin or ())
     bound = listening_socket(host, port)
@@ -126,7 +129,7 @@ def serve(
         try:
             from kimi_vl.serve.cluster import ClusterOptions, run_cluster
         except ImportError as error:
-            raise ValueError(f"{error.name} is missing: pip install 'kimi-vl[cluster]'") from None
+            raise _missing(error, "cluster") from None
         wishes = replace(wishes, threads=threads or max(1, (os.cpu_count() or 1) // most))
         cluster = ClusterOptions(least, most, ongoing=answers, cpus=threads or (os.cpu_count() or 1) / most)
         port = bound.getsockname()[1]
@@ -151,3 +154,7 @@ def _cache_dtype(name: str) -> CacheDtype:
     if name not in dtypes:
         raise ValueError(f"--kv-cache-dtype must be bfloat16 or int8, not {name!r}")
     return dtypes[name]
+
+
+def _missing(error: ImportError, extra: str) -> ValueError:
+    return ValueError(f"{error.name} is missing: pip install 'kimi-vl[{extra}]'")

@@ -19,7 +19,7 @@ def test_help_info_and_early_mistakes_do_not_import_torch(folder: Path) -> None:
     code = """
 import sys
 from kimi_vl.cli import main
-early = ("info a3b", "plan a3b --size 9x9", "plan a3b --train", "ask none.png what")
+early = ("info a3b", "plan a3b --size 9x9", "plan a3b --train", "ask none.png what", "serve --limit picture=1")
 for line in ("--help", "--version", "ask --help", "chat --help", "init --help", *early):
     try:
         main(line.split())
