@@ -33,10 +33,20 @@ NO_END = {"3841": -100, "3842": -100}
 ENDLESS = {"temperature": 1.0, "logit_bias": NO_END, "max_tokens": 3000, "seed": 1, "messages": user("Go on.")}
 
 
+SMALL = ("--answers", "2", "--limit", "waiting_answers=4", "--limit", "drain_seconds=2")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that is soon overloaded, and at rest before and after each test."""
+    with serving(tmp_path_factory.mktemp("small"), *SMALL) as running:
+        yield running
+
+
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Server]:
-    """A small server that a test may overload or end."""
-    with serving(tmp_path, "--answers", "2", "--limit", "waiting_answers=4", "--limit", "drain_seconds=2") as running:
+    """One that a test may end, or count what it has done."""
+    with serving(tmp_path, *SMALL) as running:
         yield running
 
 
@@ -68,25 +78,25 @@ def test_clients_that_leave_leave_nothing_behind(server: Server) -> None:
     assert server.chat(LINE_PART, "Read the text.").json()["choices"][0]["message"]["content"] == LINE_SAYS
 
 
-def test_a_slot_is_free_within_a_step(own: Server) -> None:
+def test_a_slot_is_free_within_a_step(small: Server) -> None:
     """Both slots are taken by clients who leave; whoever waits comes next."""
-    leaving = [threading.Thread(target=leave, args=(own, {**ENDLESS, "stream": bool(n)}, 0.6)) for n in range(2)]
+    leaving = [threading.Thread(target=leave, args=(small, {**ENDLESS, "stream": bool(n)}, 0.6)) for n in range(2)]
     for thread in leaving:
         thread.start()
     time.sleep(0.3)
     began = time.monotonic()
-    assert own.chat("Hi", max_tokens=2).status_code == 200
+    assert small.chat("Hi", max_tokens=2).status_code == 200
     assert time.monotonic() - began < 2
     for thread in leaving:
         thread.join()
-    own.wait_for_rest()
+    small.wait_for_rest()
 
 
-def test_too_many_are_told_to_come_back_and_then_may(own: Server) -> None:
+def test_too_many_are_told_to_come_back_and_then_may(small: Server) -> None:
     """Four times as many as there is room for: only 429, and no waiting for it."""
     body = {**ENDLESS, "max_tokens": 400}
     with ThreadPoolExecutor(24) as pool:
-        answers = list(pool.map(lambda seed: own.post(PATH, {**body, "seed": seed}), range(24)))
+        answers = list(pool.map(lambda seed: small.post(PATH, {**body, "seed": seed}), range(24)))
     statuses = [answer.status_code for answer in answers]
     assert set(statuses) == {200, 429}
     assert statuses.count(200) >= 6
@@ -95,13 +105,13 @@ def test_too_many_are_told_to_come_back_and_then_may(own: Server) -> None:
             error = answer.json()["error"]
             assert (error["type"], error["code"]) == ("rate_limit_error", "overloaded")
             assert 1 <= int(answer.headers["Retry-After"]) <= 60
-    own.wait_for_rest(10)
-    assert own.post(PATH, {**body, "seed": 1}).status_code == 200
-    assert 'kimi_vl_errors_total{code="overloaded"}' in own.get("/metrics").text
+    small.wait_for_rest(10)
+    assert small.post(PATH, {**body, "seed": 1}).status_code == 200
+    assert 'kimi_vl_errors_total{code="overloaded"}' in small.get("/metrics").text
 
 
-def test_more_answers_than_there_is_room_for_are_no_overload(own: Server) -> None:
-    response = own.chat("Hi", n=7)
+def test_more_answers_than_there_is_room_for_are_no_overload(small: Server) -> None:
+    response = small.chat("Hi", n=7)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "too_many_answers"
 
@@ -171,7 +181,7 @@ def test_health_and_metrics_tell_what_happens(own: Server) -> None:
 
 def test_a_step_that_does_not_end_is_told(tmp_path: Path) -> None:
     """A large picture takes longer than this server has patience for (B16)."""
-    picture = shown(encoded(Image.effect_noise((890, 890), 60)))
+    picture = shown(encoded(Image.effect_noise((450, 450), 60)))
     with serving(tmp_path, "--limit", "step_seconds=0.05") as impatient:
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(impatient.chat, picture, "x", max_tokens=1)
@@ -179,6 +189,7 @@ def test_a_step_that_does_not_end_is_told(tmp_path: Path) -> None:
             while not asked.done():
                 response = impatient.get("/health")
                 seen.add((response.status_code, response.json()["status"]))
+                time.sleep(0.01)
             response = asked.result()
         assert (503, "stuck") in seen
         assert response.status_code in (500, 503)
@@ -271,8 +282,8 @@ def test_the_marks_of_thoughts_are_the_checkpoints(tmp_path: Path, nano4_folder:
     assert Wishes(str(folder)).open().habits.marks.answer == "</think>"
 
 
-def test_a_port_that_is_taken_is_told_before_the_model_is_opened(own: Server) -> None:
-    port = own.url.rsplit(":", 1)[1]
+def test_a_port_that_is_taken_is_told_before_the_model_is_opened(small: Server) -> None:
+    port = small.url.rsplit(":", 1)[1]
     command = [sys.executable, "-m", "kimi_vl.cli", "serve", "--port", port]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2

@@ -80,18 +80,26 @@ def test_smaller_patches_see_what_larger_ones_saw_of_it_enlarged(folder: Path, t
 @pytest.mark.parametrize(
     ("wishes", "told"),
     [
-        (["--layers", "2"], "layers: from 3, as now, to 5, when every layer of experts is there twice; not 2"),
-        (["--layers", "6"], "not 6"),
-        (["--patch-size", "0"], "patch_size: from 1 to 8, as now, not 0"),
-        (["--patch-size", "9"], "not 9"),
+        ({"layers": 2}, "layers: from 3, as now, to 5, when every layer of experts is there twice; not 2"),
+        ({"layers": 6}, "not 6"),
+        ({"patch_size": 0}, "patch_size: from 1 to 8, as now, not 0"),
+        ({"patch_size": 9}, "not 9"),
     ],
 )
-def test_what_cannot_be_grown_is_told(folder: Path, tmp_path: Path, wishes: list[str], told: str) -> None:
-    command = [sys.executable, "-m", "kimi_vl.cli", "train", "grow", str(folder), str(tmp_path / "x"), *wishes]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert told in ended.stderr and ended.stderr.count("\n") == 1
+def test_what_cannot_be_grown_is_told(folder: Path, tmp_path: Path, wishes: dict[str, int], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        grow(folder, tmp_path / "x", **wishes)
     assert not (tmp_path / "x").exists()
+
+
+def test_on_the_command_line(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kimi_vl.cli", "train", "grow", str(folder), str(tmp_path / "x"), "--layers"]
+    refused = subprocess.run([*command, "6"], capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "layers: from 3, as now, to 5" in refused.stderr and refused.stderr.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+    subprocess.run([*command, "4"], check=True)
+    assert read_config(tmp_path / "x").text_config.num_hidden_layers == 4
 
 
 def test_a_folder_with_files_stays_as_it_is(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.multiprocessing.spawn import spawn
 
 from kimi_vl.hub import NANO
 from kimi_vl.patches import normalised
@@ -40,6 +39,7 @@ from tests.training import (
     laid_out,
     logged,
     pupil_of,
+    start,
     with_picture,
     words,
 )
@@ -168,7 +168,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All cases, run by processes that are started once; and each kind alone."""
     folder = tmp_path_factory.mktemp("runs")
     for processes in (2, 4):
-        spawn(one_of, args=(processes, free_port(), folder), nprocs=processes)
+        start(one_of, (processes, free_port(), folder), processes)
     for kind in KINDS:
         run(kind, folder / kind, 3)
     return folder

@@ -20,7 +20,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.multiprocessing.spawn import spawn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -52,6 +51,7 @@ from tests.training import (
     free_port,
     laid_out,
     pupil_of,
+    start,
     with_picture,
     words,
 )
@@ -307,7 +307,7 @@ def everyones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[s
     """Of every case what each process found."""
     folder = tmp_path_factory.mktemp("measured")
     for processes in (2, 4):
-        spawn(one_of, args=(processes, free_port(), folder), nprocs=processes)
+        start(one_of, (processes, free_port(), folder), processes)
     return {
         place_of(*case): [
             json.loads((folder / f"{place_of(*case)}-{rank}.json").read_text()) for rank in range(case[0].processes)

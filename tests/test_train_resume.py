@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.multiprocessing.spawn import spawn
 
 from kimi_vl.train import loop, parallel
 from kimi_vl.train.data.mixture import Mixture, Source
@@ -22,7 +21,19 @@ from kimi_vl.train.data.packing import Batch, Sample
 from kimi_vl.train.loop import Schedule, train
 from kimi_vl.train.scale.layout import Layout
 from tests.conftest import random_model
-from tests.training import ALONE, TINY, entered, exactly, free_port, laid_out, logged, pupil_of, with_picture, words
+from tests.training import (
+    ALONE,
+    TINY,
+    entered,
+    exactly,
+    free_port,
+    laid_out,
+    logged,
+    pupil_of,
+    start,
+    with_picture,
+    words,
+)
 
 STEPS = 24
 
@@ -68,7 +79,7 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: Path, mo
     run(tmp_path / "whole")
     parts, r = tmp_path / "parts", random.Random(7)
     for _ in range(3):
-        context = spawn(killed, args=(parts,), nprocs=1, join=False)
+        context = start(killed, (parts,), 1, join=False)
         assert context is not None
         (process,) = context.processes
         until = time.monotonic() + 60
@@ -102,7 +113,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
         with suppress(StoppedError):
             run(parts, steps=12, until=3)
         for layout, until in ((Layout(2, expert_parallel=2), 6), (Layout(4, context_parallel=2), 9)):
-            spawn(one_of, args=(free_port(), parts, layout, until), nprocs=layout.processes)
+            start(one_of, (free_port(), parts, layout, until), layout.processes)
             assert len(logged(parts)) == until
             assert [path.name for path in parts.glob("state*")] == [f"state-{until:07}"]
         run(parts, steps=12)

@@ -8,11 +8,13 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch.multiprocessing.spawn import ProcessContext, start_processes
 
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
@@ -117,6 +119,14 @@ def free_port() -> int:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     return port
+
+
+def start(
+    function: Callable[..., None], args: tuple[Any, ...], processes: int, *, join: bool = True
+) -> ProcessContext | None:
+    """Processes that get their rank and ``args``, forked off one that has imported torch, which takes each seconds."""
+    get_context("forkserver").set_forkserver_preload(["tests.training"])
+    return start_processes(function, args, processes, join=join, start_method="forkserver")
 
 
 @contextmanager
