@@ -1,0 +1,1 @@
+"""Benchmarks: questions → answers → verdicts → figures."""
