@@ -19,7 +19,7 @@ _MEMORY = 2 << 30  # bytes of address space
 
 
 class Calculator:
-    """What an expression comes to. Each is worked out once; one that takes too long, or too much memory, is no number."""
+    """What an expression comes to, worked out once; one that takes too long, or too much memory, is no number."""
 
     def __init__(self, *, seconds: float = SECONDS) -> None:
         self._seconds = seconds

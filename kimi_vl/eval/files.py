@@ -1,0 +1,145 @@
+"""A benchmark's files, as its authors publish them → rows, checked, with pictures that are opened when they are asked.
+
+Raises ``ValueError`` that names the file, the row and what is missing.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import csv
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+
+def found(folder: Path, *names: str) -> Path:
+    """The first of these files that is there."""
+    for name in names:
+        if (path := folder / name).is_file():
+            return path
+    raise ValueError(f"{folder} has no {' or '.join(names)}: it is not this benchmark in its official format")
+
+
+def jsonl(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+        rows.append(with_columns(row, columns, f"{path}, line {number}"))
+    return rows
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}") from error
+
+
+def with_columns(row: Any, columns: Sequence[str], where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: a row must be an object, not {type(row).__name__}")
+    if missing := [column for column in columns if column not in row]:
+        raise ValueError(f"{where}: {', '.join(missing)} missing; there are {', '.join(map(str, row))}")
+    return row
+
+
+def tsv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """VLMEvalKit's tables; an empty cell is an empty string."""
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t"))
+    for number, row in enumerate(rows, 2):
+        with_columns(row, columns, f"{path}, row {number}")
+    return rows
+
+
+def checked_count(rows: Sequence[Any], wanted: int, what: str) -> None:
+    if len(rows) != wanted:
+        raise ValueError(f"{what} has {len(rows)} items, and the benchmark {wanted}: it is not whole, or of another")
+
+
+def listed(text: str, where: str) -> list[str]:
+    """A Python list that stands in a string."""
+    try:
+        read = ast.literal_eval(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise ValueError(f"{where}: {text[:80]!r} is no list") from error
+    if not isinstance(read, list):
+        raise ValueError(f"{where}: {text[:80]!r} is no list")
+    return [str(one) for one in read]
+
+
+def picture(folder: Path, name: str, where: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(f"{where}: there is no picture {path}")
+    return path
+
+
+def decoded(text: str, where: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{where}: a picture is not base64: {error}") from error
+
+
+def sha256(paths: Sequence[Path]) -> str:
+    """Of all these files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+class Parquet:
+    """The hub's tables, a file or several. Cells with pictures are read when they are asked for."""
+
+    def __init__(self, paths: Sequence[Path], columns: Sequence[str]) -> None:
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import ParquetFile
+
+        self._files = []
+        for path in paths:
+            try:
+                self._files.append(ParquetFile(path))
+            except (ArrowInvalid, OSError) as error:
+                raise ValueError(f"{path}: {error}") from error
+            names = self._files[-1].schema_arrow.names
+            if missing := [column for column in columns if column not in names]:
+                raise ValueError(f"{path}: {', '.join(missing)} missing; there are {', '.join(names)}")
+        self._group = lru_cache(maxsize=4)(self._read_group)
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[tuple[int, int, int], Mapping[str, Any]]]:
+        """Each row's place, by which its pictures are found, and these cells of it."""
+        for number, file in enumerate(self._files):
+            for group in range(file.num_row_groups):
+                for place, row in enumerate(file.read_row_group(group, columns=list(columns)).to_pylist()):
+                    yield (number, group, place), row
+
+    def picture(self, place: tuple[int, int, int], column: str) -> bytes | None:
+        number, group, row = place
+        cell = self._group(number, group, column)[row].as_py()
+        return None if cell is None else cell["bytes"]
+
+    def _read_group(self, number: int, group: int, column: str) -> Any:
+        return self._files[number].read_row_group(group, columns=[column]).column(column)

@@ -1,0 +1,113 @@
+"""What a benchmark is: its items, how each is asked, how an answer is marked, and what all marks come to.
+
+Each file of :mod:`kimi_vl.eval.tasks` makes one of these. Harnesses ask and mark the same items in ways of their own;
+the first way of a task is the official one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Generic, Protocol, TypeVar
+
+from kimi_vl.chat import Message, Part, PicturePart, PictureSource, TextPart
+
+
+class Item(Protocol):
+    """One question. ``id`` is unique in its task and the same in every run."""
+
+    @property
+    def id(self) -> str: ...
+
+
+I = TypeVar("I", bound=Item)  # noqa: E741
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an answer is worth.
+
+    ``score`` is from 0 to 1 by the rule of the way; ``read`` is what of the answer counted, None if nothing was found.
+    ``by_lot`` is an answer that the rule drew, as nothing was found. ``fixed`` is the score without the rule's faults.
+    """
+
+    score: float
+    read: str | None
+    by_lot: bool = False
+    fixed: float | None = None
+
+    @property
+    def without_faults(self) -> float:
+        return self.score if self.fixed is None else self.fixed
+
+
+@dataclass(frozen=True)
+class Marked(Generic[I]):
+    item: I
+    verdict: Verdict
+
+
+def mean(marked: Sequence[Marked[I]]) -> float:
+    """Of all items alike (micro)."""
+    return sum(one.verdict.score for one in marked) / len(marked) if marked else 0.0
+
+
+@dataclass(frozen=True)
+class Way(Generic[I]):
+    """How one harness asks and marks.
+
+    ``mark`` gets an answer without its thought, and what to draw lots with. ``total`` is the figure that is quoted.
+    ``begun`` is the beginning of the answer, which the model goes on from.
+    """
+
+    ask: Callable[[I], tuple[Message, ...]]
+    mark: Callable[[I, str, Random], Verdict]
+    total: Callable[[Sequence[Marked[I]]], float] = mean
+    max_new_tokens: int = 1024
+    begun: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the data is: a dataset of the hub, at a revision, and which of its files are needed."""
+
+    repo: str
+    files: tuple[str, ...]
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Task(Generic[I]):
+    """``load`` reads a folder in the official format and order, and raises ``ValueError`` for what is not."""
+
+    name: str
+    about: str
+    load: Callable[[Path], Sequence[I]]
+    ways: Mapping[str, Way[I]]
+    groups: Callable[[I], Sequence[str]] = field(default=lambda item: ())
+    source: Source | None = None
+
+
+# ---- questions ----
+
+
+def user(*parts: str | PictureSource | Part) -> Message:
+    """One turn; a plain ``str`` is text, whatever it holds."""
+    return Message("user", tuple(map(_part, parts)))
+
+
+def system(text: str) -> Message:
+    return Message("system", (TextPart(text),))
+
+
+def _part(part: str | PictureSource | Part) -> Part:
+    if isinstance(part, str):
+        return TextPart(part)
+    return part if isinstance(part, Part) else PicturePart(part)
+
+
+def lettered(options: Sequence[str]) -> dict[str, str]:
+    """Options by their letters, from A."""
+    return {chr(ord("A") + place): option for place, option in enumerate(options)}

@@ -1,0 +1,94 @@
+"""MathVision (MATH-V): 3,040 questions of mathematical competitions with pictures, of which 1,532 have five options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from kimi_vl.chat import Message
+from kimi_vl.eval.files import checked_count, found, jsonl, picture
+from kimi_vl.eval.scoring import mathvision
+from kimi_vl.eval.scoring.calculator import Calculator
+from kimi_vl.eval.task import Source, Task, Verdict, Way, lettered, user
+
+_COUNT = 3040
+_COLUMNS = ("id", "question", "options", "image", "answer", "level", "subject")
+_PLACEHOLDER = re.compile(r"<image\d+>")
+_INSTRUCTION = 'Please solve the problem step by step and put your answer in one "\\boxed{}".'
+
+_calculator = Calculator()
+
+
+@dataclass(frozen=True)
+class Problem:
+    id: str
+    question: str
+    options: tuple[str, ...]
+    answer: str
+    level: int
+    subject: str
+    picture: Path
+
+    @property
+    def value(self) -> str:
+        """Of an answer that is a letter, what its option says."""
+        return lettered(self.options)[self.answer] if self.options else ""
+
+
+def _load(folder: Path) -> list[Problem]:
+    path = found(folder, "data/test.jsonl", "test.jsonl")
+    root = path.parents[1] if path.parent.name == "data" else path.parent
+    problems = []
+    for row in jsonl(path, _COLUMNS):
+        where = f"{path}, id {row['id']}"
+        options = tuple(map(str, row["options"]))
+        answer = str(row["answer"])
+        if options and answer not in lettered(options):
+            raise ValueError(f"{where}: the answer {answer!r} is none of {len(options)} options")
+        problems.append(
+            Problem(
+                id=str(row["id"]),
+                question=row["question"],
+                options=options,
+                answer=answer,
+                level=int(row["level"]),
+                subject=row["subject"],
+                picture=picture(root, row["image"], where),
+            )
+        )
+    checked_count(problems, _COUNT, str(path))
+    return problems
+
+
+def _ask(problem: Problem) -> tuple[Message, ...]:
+    text = f"{_INSTRUCTION}\n{_PLACEHOLDER.sub('', problem.question).strip()}"
+    if problem.options:
+        text += "\nChoices: " + "\n".join(f"{letter}. {option}" for letter, option in lettered(problem.options).items())
+    return (user(problem.picture, text),)
+
+
+def _mark(problem: Problem, said: str, lots: Random) -> Verdict:
+    read = mathvision.extracted(said)
+    wanted = [problem.answer, *([problem.value] if problem.options else [])]
+    return Verdict(
+        score=float(any(mathvision.is_equal(one, read, _calculator) for one in wanted)),
+        read=read or None,
+        fixed=float(any(mathvision.is_close(one, read, _calculator) for one in wanted)),
+    )
+
+
+def _groups(problem: Problem) -> Sequence[str]:
+    return (f"level {problem.level}", problem.subject)
+
+
+MATHVISION = Task(
+    name="mathvision",
+    about=(__doc__ or "").splitlines()[0],
+    load=_load,
+    ways={"official": Way(_ask, _mark, max_new_tokens=2048)},
+    groups=_groups,
+    source=Source("MathLLMs/MathVision", ("data/test.jsonl", "images/*")),
+)
