@@ -92,8 +92,8 @@ class Local:
                 if progress.finish is not None:
                     del running[one.request_id]
                     yield self._answered(one, progress.finish)
-            for request_id, error in engine.take_failures().items():
-                yield Refused(running.pop(request_id).question.number, str(error))
+            for request_id, failure in engine.take_failures().items():
+                yield Refused(running.pop(request_id).question.number, str(failure))
 
     def _running(self, question: Question, began: float) -> _Running:
         from kimi_vl.sampling import SamplingParams
@@ -241,7 +241,7 @@ class Endpoint:
 
 
 def _as_openai(message: Message) -> dict[str, Any]:
-    content = []
+    content: list[dict[str, Any]] = []
     for part in message.parts:
         match part:
             case TextPart(text):

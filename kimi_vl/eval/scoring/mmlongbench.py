@@ -52,8 +52,8 @@ def fixed_score(wanted: str, said: str, answer_format: str) -> float:
         return 0.0
     likenesses = []
     for gold in golds:
-        most = max(found, key=lambda one, gold=gold: _same_text(gold, one))
-        likenesses.append(_same_text(gold, most))
+        likeness, most = max((_same_text(gold, one), one) for one in found)
+        likenesses.append(likeness)
         found.remove(most)
     return min(likenesses, default=0.0)
 
