@@ -1,4 +1,4 @@
-"""The command line: ``kimi-vl ask | bench | chat | export | info | init | plan | quantize | serve | train``.
+"""The command line: ``kimi-vl ask | bench | chat | eval | export | info | init | plan | quantize | serve | train``.
 
 One file a command. This one knows only how a run ends: what a user did wrong is one line on stderr and exit code 2,
 Ctrl-C is 130, a reader that went away is 1. Commands import torch when they run, so that help comes at once.
@@ -16,6 +16,7 @@ import typer
 
 from kimi_vl import __version__
 from kimi_vl.cli import ask, bench, chat, export, info, init, plan, quantize, serve, train
+from kimi_vl.cli import eval as evaluation
 
 _NAME = "kimi-vl"
 
@@ -38,6 +39,16 @@ training.command("run")(train.run)
 training.command("report")(train.report)
 training.command("grow")(train.grow)
 app.add_typer(training, name="train")
+evaluating = typer.Typer(
+    help="Ask benchmarks of a model: kimi-vl eval TASK…",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    cls=evaluation.TasksFirst,
+)
+evaluating.command("run")(evaluation.run)
+evaluating.command("list")(evaluation.show_list)
+evaluating.command("diff")(evaluation.diff)
+app.add_typer(evaluating, name="eval")
 
 
 def _show_version(wanted: bool) -> None:

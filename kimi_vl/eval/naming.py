@@ -1,0 +1,68 @@
+"""A task's name → the task, and the folder that its data lies in."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from kimi_vl.eval.task import Source, Task
+
+# Their modules are imported when they are asked for.
+_TASKS = {
+    "mathvision": "kimi_vl.eval.tasks.mathvision:MATHVISION",
+}
+
+
+def names() -> list[str]:
+    return sorted(_TASKS)
+
+
+def task_of(name: str) -> Task[Any]:
+    """A benchmark by its name, or anybody's own as ``module:NAME``. Raises: ``ValueError``."""
+    if name not in _TASKS and ":" not in name:
+        near = difflib.get_close_matches(name, _TASKS, n=3, cutoff=0.5)
+        meant = f"; is it {' or '.join(near)}?" if near else ""
+        raise ValueError(f"there is no task {name!r}{meant} `kimi-vl eval list` shows all")
+    module, _, attribute = _TASKS.get(name, name).partition(":")
+    try:
+        found = getattr(import_module(module), attribute, None)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"task {name!r} needs the module {error.name}, which is not installed") from error
+    if not isinstance(found, Task):
+        raise ValueError(f"{attribute!r} in {module} is no task")
+    return found
+
+
+def data_of(task: Task[Any], given: Path | None, *, offline: bool) -> Path:
+    """The folder given, or what the hub has. Raises: ``ValueError``."""
+    if given is not None:
+        if not given.is_dir():
+            raise ValueError(f"there is no folder {given}")
+        # Of several tasks each has a folder by its name.
+        return given / task.name if (given / task.name).is_dir() else given
+    if task.source is None:
+        raise ValueError(f"the data of {task.name} is on no hub: give its folder with --data ({task.about})")
+    return _downloaded(task.name, task.source, offline=offline)
+
+
+def _downloaded(name: str, source: Source, *, offline: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                source.repo,
+                repo_type="dataset",
+                revision=source.revision,
+                allow_patterns=list(source.files),
+                local_files_only=offline,
+            )
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"the data of {name}, {source.repo}, is not on this machine and was not downloaded: check the connection, "
+            "or give its folder with --data"
+        ) from error
