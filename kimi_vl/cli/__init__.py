@@ -48,6 +48,7 @@ evaluating = typer.Typer(
 evaluating.command("run")(evaluation.run)
 evaluating.command("list")(evaluation.show_list)
 evaluating.command("diff")(evaluation.diff)
+evaluating.command("report")(evaluation.report)
 app.add_typer(evaluating, name="eval")
 
 

@@ -197,6 +197,35 @@ def diff(
     print(_difference(found))
 
 
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A task's folder of a run.", show_default=False)],
+    target: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The page.")] = Path("report.html"),
+    before: Annotated[
+        Path | None, typer.Option("--before", metavar="RUN", help="Another to set it against.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER", help="In the official format; from the hub if not given."),
+    ] = None,
+    offline: options.Offline = False,
+) -> None:
+    """Write a page with every item of a run: pictures, answers and verdicts."""
+    from kimi_vl.eval import naming
+    from kimi_vl.eval.record import settings_of
+    from kimi_vl.eval.report import write_report
+    from kimi_vl.eval.run import choose
+
+    records = _records(folder)
+    settings = settings_of(folder)
+    assert settings is not None
+    task = naming.task_of(settings.task)
+    limit = settings.count if settings.count < settings.of else None
+    where = naming.data_of(task, data, offline=offline)
+    chosen = choose(task, where, way=settings.way, limit=limit, seed=settings.seed)
+    write_report(chosen, settings, records, target, before=() if before is None else _records(before))
+    print(f"wrote {target}")
+
+
 def _records(folder: Path) -> Sequence[Record]:
     from kimi_vl.eval.record import records_of, settings_of
 
