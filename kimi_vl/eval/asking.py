@@ -164,6 +164,7 @@ class Endpoint:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx2.Client(headers=headers, timeout=seconds)
         self._url = f"{url.rstrip('/')}/chat/completions"
+        self._reached = False
         self._model = model
         self._together = together
         self._temperature = temperature
@@ -225,7 +226,10 @@ class Endpoint:
                 response = self._client.post(self._url, json=body)
             except httpx2.TransportError as error:
                 why = f"{type(error).__name__}: {error}"
+                if not self._reached:
+                    raise ValueError(f"{self._url} cannot be reached ({why})") from error
             else:
+                self._reached = True
                 if response.status_code == 200:
                     found: dict[str, Any] = response.json()
                     return found

@@ -38,7 +38,7 @@ class Problem:
         return lettered(self.options)[self.answer] if self.options else ""
 
 
-def _load(folder: Path) -> list[Problem]:
+def load(folder: Path, *, count: int = _COUNT) -> list[Problem]:
     path = found(folder, "data/test.jsonl", "test.jsonl")
     root = path.parents[1] if path.parent.name == "data" else path.parent
     problems = []
@@ -59,7 +59,7 @@ def _load(folder: Path) -> list[Problem]:
                 picture=picture(root, row["image"], where),
             )
         )
-    checked_count(problems, _COUNT, str(path))
+    checked_count(problems, count, str(path))
     return problems
 
 
@@ -87,7 +87,7 @@ def _groups(problem: Problem) -> Sequence[str]:
 MATHVISION = Task(
     name="mathvision",
     about=(__doc__ or "").splitlines()[0],
-    load=_load,
+    load=load,
     ways={"official": Way(_ask, _mark, max_new_tokens=2048)},
     groups=_groups,
     source=Source("MathLLMs/MathVision", ("data/test.jsonl", "images/*")),

@@ -1,0 +1,202 @@
+"""Benchmarks on the command line, of nano: runs that are killed, endpoints, samples, comparisons and the page."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("latex2sympy2_extended", reason="scorers need the extra 'eval'")
+
+from kimi_vl.eval.record import Record, records_of
+from tests.eval_tasks import COUNT, write_small
+from tests.serving import Server, serving
+
+TASK = "tests.eval_tasks:SMALL"
+CLOCK = ("seconds",)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small(tmp_path_factory.mktemp("data") / "small")
+
+
+def command(data: Path, run: Path, *more: str) -> list[str]:
+    options = ("--data", str(data), "--run", str(run), "--threads", "1", *more)
+    return [sys.executable, "-m", "kimi_vl.cli", "eval", TASK, *options]
+
+
+def ran(data: Path, run: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(data, run, *more), capture_output=True, text=True, check=False, timeout=120)
+
+
+def kept(run: Path, way: str = "reading") -> Path:
+    return run / "nano" / f"small.{way}"
+
+
+def alike(folder: Path) -> list[dict[str, Any]]:
+    """All that a run kept, in its order, but for how long it took."""
+    lines = map(json.loads, (folder / "items.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name not in CLOCK} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    run = tmp_path_factory.mktemp("whole")
+    ended = ran(data, run)
+    assert ended.returncode == 0, ended.stderr
+    assert "small, the reading way, nano: 12 items" in ended.stdout
+    return run
+
+
+def test_a_run_keeps_every_item(whole: Path) -> None:
+    records = records_of(kept(whole))
+    assert [one.id for one in records] == [str(number) for number in range(COUNT)]
+    assert [one.number for one in records] == list(range(COUNT))
+    assert sum(one.score for one in records) >= COUNT / 2  # nano reads digits
+    for one in records:
+        assert len(one.prompt) == len(one.pictures[0]) == 64
+        assert one.prompt_tokens > 20 and one.completion_tokens > 0 and one.finish == "stop"
+    assert len({one.pictures for one in records}) == COUNT
+
+
+def test_killed_at_any_moment_it_ends_as_an_unbroken_run(data: Path, whole: Path, tmp_path: Path) -> None:
+    """Ten times, nothing asked twice."""
+    lots = random.Random(5)
+    begun = 0
+    for _ in range(10):
+        process = subprocess.Popen(command(data, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wanted = min(COUNT, _lines(tmp_path) + lots.randint(0, 2))
+        until = time.monotonic() + 60
+        while process.poll() is None and _lines(tmp_path) < wanted and time.monotonic() < until:
+            time.sleep(0.002)
+        time.sleep(lots.random() / 20)
+        if process.poll() is None:
+            begun += 1
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert begun >= 5
+    path = kept(tmp_path) / "items.jsonl"
+    if path.exists() and _lines(tmp_path) < COUNT:
+        with path.open("a") as stream:
+            stream.write('{"number": 3, "id": "thr')  # as far as a kill in the middle of a line lets it come
+    before = {one.id: one.seconds for one in records_of(kept(tmp_path))}
+    assert ran(data, tmp_path).returncode == 0
+    assert alike(kept(tmp_path)) == alike(kept(whole))
+    after = {one.id: one.seconds for one in records_of(kept(tmp_path))}
+    assert {name: after[name] for name in before} == before
+
+
+def _lines(run: Path) -> int:
+    path = kept(run) / "items.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("server"), "--deterministic") as running:
+        yield running
+
+
+def test_an_endpoint_gives_the_same_answers(data: Path, whole: Path, endpoint: Server, tmp_path: Path) -> None:
+    ended = ran(data, tmp_path, "--endpoint", f"{endpoint.url}/v1")
+    assert ended.returncode == 0, ended.stderr
+    told = ("id", "raw", "read", "score", "prompt", "pictures", "prompt_tokens", "finish")
+    ours, theirs = ([{name: one[name] for name in told} for one in alike(kept(run))] for run in (tmp_path, whole))
+    assert ours == theirs
+    compared = _diff(kept(whole), kept(tmp_path))
+    assert compared.stdout.startswith("12 items of both")
+    assert "0 better, 0 worse" in compared.stdout
+
+
+def _diff(before: Path, after: Path) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "kimi_vl.cli", "eval", "diff", str(before), str(after)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_an_endpoint_that_is_not_there_ends_the_run_and_loses_nothing(data: Path, tmp_path: Path) -> None:
+    ended = ran(data, tmp_path, "--endpoint", "http://127.0.0.1:9/v1", "--limit", "1")
+    assert ended.returncode == 2
+    assert "http://127.0.0.1:9/v1/chat/completions cannot be reached" in ended.stderr and ended.stderr.count("\n") == 1
+    assert records_of(kept(tmp_path)) == []
+
+
+def test_a_sample_is_drawn_by_its_seed(data: Path, tmp_path: Path) -> None:
+    ids = []
+    for run, seed in ((tmp_path / "a", "1"), (tmp_path / "b", "1"), (tmp_path / "c", "2")):
+        assert ran(data, run, "--limit", "4", "--seed", seed, "--max-new-tokens", "1").returncode == 0
+        ids.append([one.id for one in records_of(kept(run))])
+    assert ids[0] == ids[1] != ids[2]
+    assert len(ids[0]) == 4 and ids[0] == sorted(ids[0], key=int)
+
+
+def test_a_folder_is_of_one_run(data: Path, whole: Path) -> None:
+    ended = ran(data, whole, "--limit", "3")
+    assert ended.returncode == 2
+    assert "is a run with count 12, not 3" in ended.stderr and ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["mathvison"], "there is no task 'mathvison'; is it mathvision? `kimi-vl eval list` shows all"),
+        (["no.module:X"], "needs the module no, which is not installed"),
+        (["tests.eval_tasks:COUNT"], "'COUNT' in tests.eval_tasks is no task"),
+        ([TASK, "--data", "nowhere"], "there is no folder nowhere"),
+        ([TASK], "the data of small is on no hub: give its folder with --data"),
+        ([TASK, "--data", "tests"], "it is not this benchmark in its official format"),
+        ([TASK, "--data", "DATA", "--way", "my"], "small is not asked the way 'my'; known are reading, official"),
+        ([TASK, "--data", "DATA", "--limit", "0"], "the limit must be at least 1, not 0"),
+    ],
+)
+def test_mistakes_are_told_before_a_model_is_opened(data: Path, tmp_path: Path, words: list[str], told: str) -> None:
+    given = [str(data) if word == "DATA" else word for word in words]
+    ended = subprocess.run(
+        [sys.executable, "-m", "kimi_vl.cli", "eval", *given, "--model", "no-such-model", "--run", str(tmp_path / "r")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert told in ended.stderr and ended.stderr.count("\n") == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_picture_that_cannot_be_opened_costs_its_own_item_only(data: Path, tmp_path: Path) -> None:
+    broken = write_small(tmp_path / "data")
+    (broken / "images" / "4.png").write_bytes(b"no picture")
+    ended = ran(broken, tmp_path / "run")
+    assert ended.returncode == 0, ended.stderr
+    records = records_of(kept(tmp_path / "run"))
+    refused = [one for one in records if one.refused is not None]
+    assert [(one.id, one.score) for one in refused] == [("4", 0.0)]
+    assert len(records) == COUNT
+    assert "1 refused" in ended.stdout
+
+
+def test_a_difference_names_what_changed(whole: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "settings.json").write_bytes((kept(whole) / "settings.json").read_bytes())
+    lines = [json.loads(line) for line in (kept(whole) / "items.jsonl").read_text().splitlines()]
+    turned = next(line for line in lines if line["score"] == 1.0)
+    turned |= {"score": 0.0, "read": "nothing"}
+    (other / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = _diff(kept(whole), other).stdout
+    assert "0 better, 1 worse; by chance as far apart with p = 1" in told
+    assert f"worse {turned['id']}: " in told and "-> 'nothing'" in told
+
+
+def test_records_are_read_back(whole: Path) -> None:
+    lines = (kept(whole) / "items.jsonl").read_text().splitlines()
+    assert [Record.of(json.loads(line)) for line in lines] == records_of(kept(whole))
