@@ -12,7 +12,9 @@ import csv
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,14 @@ def found(folder: Path, *names: str) -> Path:
         if (path := folder / name).is_file():
             return path
     raise ValueError(f"{folder} has no {' or '.join(names)}: it is not this benchmark in its official format")
+
+
+def tables(folder: Path, *patterns: str) -> list[Path]:
+    """The files of the first of these patterns that has some, in the order of their names."""
+    for pattern in patterns:
+        if paths := sorted(folder.glob(pattern)):
+            return paths
+    raise ValueError(f"{folder} has no {' or '.join(patterns)}: it is not this benchmark in its official format")
 
 
 def jsonl(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -68,12 +78,22 @@ def tsv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         rows = list(csv.DictReader(lines, delimiter="\t"))
     for number, row in enumerate(rows, 2):
         with_columns(row, columns, f"{path}, row {number}")
+        if None in row or None in row.values():
+            raise ValueError(f"{path}, row {number}: it has more or fewer cells than the head; is the file whole?")
+    if not rows:
+        raise ValueError(f"{path} has no rows")
     return rows
 
 
 def checked_count(rows: Sequence[Any], wanted: int, what: str) -> None:
     if len(rows) != wanted:
         raise ValueError(f"{what} has {len(rows)} items, and the benchmark {wanted}: it is not whole, or of another")
+
+
+def checked_unique(names: Iterable[str], what: str) -> None:
+    name, times = max(Counter(names).items(), key=lambda counted: counted[1], default=("", 1))
+    if times > 1:
+        raise ValueError(f"{what} has {name!r} {times} times, and must have it once: get its data anew")
 
 
 def listed(text: str, where: str) -> list[str]:
@@ -143,3 +163,34 @@ class Parquet:
 
     def _read_group(self, number: int, group: int, column: str) -> Any:
         return self._files[number].read_row_group(group, columns=[column]).column(column)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture in a table, which is read when it is shown."""
+
+    table: Parquet
+    place: tuple[int, int, int]
+    column: str
+
+
+def presence(columns: Sequence[str]) -> list[str]:
+    """What to read of cells with pictures to know which have one: their names, and not their many bytes."""
+    return [f"{column}.path" for column in columns]
+
+
+def cell(table: Parquet, place: tuple[int, int, int], row: Mapping[str, Any], column: str, where: str) -> Cell:
+    """One that has a picture, by what :func:`presence` read."""
+    if row.get(column) is None:
+        raise ValueError(f"{where}: there is no picture in {column}")
+    return Cell(table, place, column)
+
+
+def shown(picture: Path | Cell) -> Path | bytes:
+    """As a message takes it."""
+    if isinstance(picture, Path):
+        return picture
+    data = picture.table.picture(picture.place, picture.column)
+    if data is None:
+        raise ValueError(f"the picture in {picture.column} is not in its table, but a link to a file elsewhere")
+    return data

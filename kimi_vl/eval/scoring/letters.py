@@ -21,6 +21,34 @@ def mmmu(answer: str, options: Mapping[str, str]) -> str | None:
         at = {letter: answer.rfind(form.format(letter)) for letter in options}
         if found := {letter: place for letter, place in at.items() if place >= 0}:
             return max(found, key=found.__getitem__)
+    return _last_text(answer, options)
+
+
+def mmmu_loose(answer: str, options: Mapping[str, str]) -> str | None:
+    """The same as lmms-eval has it: where nothing is in brackets, ``B `` and then ``B.`` count, at the end of any word.
+
+    Of several the last that stands alone counts, or the first option if none does.
+    """
+    for mark in _AT_ENDS:
+        answer = answer.strip(mark)
+    answer = f" {answer} "
+    at = {letter: answer.rfind(f"({letter})") for letter in options}
+    if found := {letter: place for letter, place in at.items() if place >= 0}:
+        return max(found, key=found.__getitem__)
+    for after in (" ", "."):
+        if named := [letter for letter in options if f"{letter}{after}" in answer]:
+            return max(named, key=lambda letter: answer.rfind(f" {letter} "))
+    return _last_text(answer, options)
+
+
+def mmmu_pro(answer: str, options: Mapping[str, str]) -> str | None:
+    """MMMU-Pro's own: the only letter after the last ``Answer:``, in words too, else as :func:`mmmu_loose`."""
+    _, told, tail = answer.rpartition("Answer:")
+    named = [letter for letter in options if letter in tail] if told else []
+    return named[0] if len(named) == 1 else mmmu_loose(answer, options)
+
+
+def _last_text(answer: str, options: Mapping[str, str]) -> str | None:
     if len(answer.split()) <= _FEW_WORDS:
         return None
     told = answer.lower()
