@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from kimi_vl import KimiVL, KimiVLProcessor, Reply
 from kimi_vl.chat import FilePart, Message, PicturePart, TextPart, parse_messages, with_pages
-from kimi_vl.documents import is_pdf, pdf_pages
+from kimi_vl.documents import first_pages, is_pdf, pdf_pages
 from tests.engines import LINE, LINE_SAYS
 
 COLOURS = ("red", "lime", "blue")
@@ -60,6 +60,17 @@ def test_a_page_is_as_large_as_the_model_sees_and_no_small_one_is_blown_up(size:
     assert abs(width / height - size[0] / size[1]) < 0.03 * size[0] / size[1]
     largest = size[0] * size[1] * (300 / 72) ** 2
     assert width * height == pytest.approx(min(800_000, largest), rel=0.01)
+
+
+def test_first_pages_are_as_large_as_their_dots_say() -> None:
+    data = pdf(*map(plain, COLOURS), dots=72)
+    pages = list(first_pages(data, most=2, dots=144))
+    assert [page.size for page in pages] == [(200, 120)] * 2
+    assert [page.getpixel((5, 5)) for page in first_pages(data, most=9, dots=36)] == [
+        pytest.approx(plain(colour).getpixel((0, 0)), abs=3) for colour in COLOURS
+    ]
+    with pytest.raises(ValueError, match="PDF needs a password"):
+        next(first_pages(locked(), most=1, dots=72))
 
 
 def test_transparent_pages_are_white() -> None:

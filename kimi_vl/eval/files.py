@@ -38,7 +38,7 @@ def tables(folder: Path, *patterns: str) -> list[Path]:
 
 def jsonl(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -51,12 +51,21 @@ def jsonl(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(_text(path))
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _text(path: Path) -> str:
+def json_rows(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """The rows of one list, and what each is called in messages."""
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise ValueError(f"{path} must be a list of rows, not {type(rows).__name__}")
+    named = ((f"{path}, row {number}", row) for number, row in enumerate(rows))
+    return [(where, with_columns(row, columns, where)) for where, row in named]
+
+
+def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -108,10 +117,23 @@ def listed(text: str, where: str) -> list[str]:
 
 
 def picture(folder: Path, name: str, where: str) -> Path:
+    return beside(folder, name, where, "picture")
+
+
+def beside(folder: Path, name: str, where: str, what: str, *, way_out: str = "") -> Path:
+    """A file that a row names."""
     path = folder / name
     if not path.is_file():
-        raise ValueError(f"{where}: there is no picture {path}")
+        raise ValueError(f"{where}: there is no {what} {path}" + (f": {way_out}" if way_out else ""))
     return path
+
+
+def checked_ids(ids: Sequence[str], what: str) -> None:
+    seen: set[str] = set()
+    for one in ids:
+        if one in seen:
+            raise ValueError(f"{what}: {one!r} is the id of two items: take the file as its authors published it")
+        seen.add(one)
 
 
 def decoded(text: str, where: str) -> bytes:

@@ -6,6 +6,7 @@ the first way of a task is the official one.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,17 +55,27 @@ def mean(marked: Sequence[Marked[I]]) -> float:
     return sum(one.verdict.score for one in marked) / len(marked) if marked else 0.0
 
 
+def macro(marked: Sequence[Marked[I]], part: Callable[[I], str]) -> float:
+    """The mean of the means of all parts, however many items each has."""
+    parts: dict[str, list[Marked[I]]] = defaultdict(list)
+    for one in marked:
+        parts[part(one.item)].append(one)
+    return sum(map(mean, parts.values())) / len(parts) if parts else 0.0
+
+
 @dataclass(frozen=True)
 class Way(Generic[I]):
     """How one harness asks and marks.
 
     ``mark`` gets an answer without its thought, and what to draw lots with. ``total`` is the figure that is quoted.
-    ``begun`` is the beginning of the answer, which the model goes on from.
+    ``more`` are others that are quoted beside it, by their names. ``begun`` is the beginning of the answer, which the
+    model goes on from.
     """
 
     ask: Callable[[I], tuple[Message, ...]]
     mark: Callable[[I, str, Random], Verdict]
     total: Callable[[Sequence[Marked[I]]], float] = mean
+    more: Mapping[str, Callable[[Sequence[Marked[I]]], float]] = field(default_factory=dict)
     max_new_tokens: int = 1024
     begun: str = ""
 
