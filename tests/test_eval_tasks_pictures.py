@@ -551,9 +551,9 @@ def test_mmbench_counts_questions_and_not_rows(mmbench_folder: Path) -> None:
     assert unread[-1].verdict == Verdict(0.0, None)
     assert official.total(unread) == 0.5
     assert vanilla.total(unread) == pytest.approx(5 / 6)
-    # Of a part only whole questions count, and an item twice is one.
-    assert official.total([*unread[:2], *unread[:3]]) == 1.0
-    assert official.total(unread[2:4]) == 0.0
+    # A question that is drawn twice counts twice, however many rotations it has.
+    assert official.total([*unread[:2], *unread]) == pytest.approx(2 / 3)
+    assert {mmbench.MMBENCH.together(item) for item in items} == {"1", "7"}
 
 
 def broken_mmbench() -> list[Any]:

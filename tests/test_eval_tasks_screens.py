@@ -377,7 +377,7 @@ def test_screenspot_v2_must_be_whole(tmp_path: Path) -> None:
         ([{**PRO_ROW, "img_size": [300]}], r"row 0: img_size is a width and a height, not \[300\]"),
         ([{**PRO_ROW, "ui_type": "button"}], r"row 0: a target is text or icon, not 'button'"),
         ([{**PRO_ROW, "img_filename": "b.png"}], r"row 0: there is no picture .*images/b.png"),
-        ([PRO_ROW, PRO_ROW], r"annotations: 'word_1' is the id of two items"),
+        ([PRO_ROW, PRO_ROW], r"annotations has 'word_1' 2 times, and must have it once"),
         ([PRO_ROW], r"annotations has 1 items, and the benchmark 2"),
     ],
 )
@@ -704,7 +704,7 @@ def test_longvideobench_must_be_whole(
     write_json(tmp_path / "lvb_val.json", [LVB_ROW, LVB_ROW])
     fails(longvideobench.LONGVIDEOBENCH.load, tmp_path, r"lvb_val.json has 2 items, and the benchmark 1")
     monkeypatch.setattr(longvideobench, "_COUNT", 2)
-    fails(longvideobench.LONGVIDEOBENCH.load, tmp_path, r"'film_0' is the id of two items")
+    fails(longvideobench.LONGVIDEOBENCH.load, tmp_path, r"'film_0' 2 times, and must have it once")
 
 
 # ---- Video-MME ----
@@ -832,7 +832,7 @@ def test_videomme_marks(
         ({"options": ["A. One.", "B. Two.", "C. Three."]}, r"002-1: the options must begin with A, B, C and D"),
         ({"options": ["One.", "Two.", "Three.", "Four."]}, r"002-1: the options must begin with A, B, C and D"),
         ({"duration": "brief"}, r"002-1: a duration is short, medium, long, not 'brief'"),
-        ({"question_id": "001-1"}, r"'001-1' is the id of two items"),
+        ({"question_id": "001-1"}, r"'001-1' 2 times, and must have it once"),
     ],
 )
 def test_broken_data_of_videomme(tmp_path: Path, film: Path, row: dict[str, Any], says: str) -> None:
@@ -1224,7 +1224,7 @@ def test_broken_tasks_of_osworld(problem: Callable[..., osworld.Problem], evalua
 def test_osworld_must_be_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fails(osworld.load, tmp_path, r"has no test_all.json or evaluation_examples/test_all.json")
     task = os_task("a", func="infeasible")
-    fails(osworld.load, os_folder(tmp_path, monkeypatch, os=[task, task]), r"'os/a' is the id of two items")
+    fails(osworld.load, os_folder(tmp_path, monkeypatch, os=[task, task]), r"'os/a' 2 times, and must have it once")
     folder = os_folder(tmp_path, monkeypatch, os=[task])
     monkeypatch.setattr(osworld, "_COUNT", 369)
     fails(osworld.load, folder, r"test_all.json has 1 items, and the benchmark 369")

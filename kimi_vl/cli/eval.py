@@ -165,7 +165,7 @@ def _table(settings: dict[str, Any], told: Summary) -> str:
         f"{settings['temperature']:g}, at most {settings['max_new_tokens']} tokens, {told.seconds:.2f} s each",
         f"{'':30} {'score':>7} {'95 %':>15} {'no faults':>9} {'items':>6}",
     ]
-    for one in (told.total, *told.groups):
+    for one in (told.total, *told.more, *told.groups):
         between = f"{one.low:.1%} to {one.high:.1%}"
         lines.append(f"{one.name[:30]:30} {one.value:7.1%} {between:>15} {one.fixed:9.1%} {one.count:6}")
     counted = {"not read": told.unread, "drawn by lot": told.by_lot, "refused": told.refused, "cut": told.cut}

@@ -29,6 +29,7 @@ class Summary:
     """In ``unread`` answers the rule found nothing, and drew ``by_lot`` of them; ``cut`` ones met their limit."""
 
     total: Figure
+    more: tuple[Figure, ...]
     groups: tuple[Figure, ...]
     unread: int
     by_lot: int
@@ -39,14 +40,16 @@ class Summary:
 
 def summary(chosen: Chosen[I], records: Sequence[Record]) -> Summary:
     all_marked = marked(chosen, records)
+    way, together = chosen.way, chosen.task.together
     of_groups: dict[str, list[Marked[I]]] = defaultdict(list)
     for one in all_marked:
         for name in chosen.task.groups(one.item):
             of_groups[name].append(one)
     asked = [one for one in records if one.refused is None]
     return Summary(
-        total=_figure("all", all_marked, chosen.way.total),
-        groups=tuple(_figure(name, of_groups[name], mean) for name in sorted(of_groups)),
+        total=_figure("all", all_marked, way.total, together),
+        more=tuple(_figure(name, all_marked, total, together) for name, total in way.more.items()),
+        groups=tuple(_figure(name, of_groups[name], way.total, together) for name in sorted(of_groups)),
         unread=sum(one.read is None for one in asked),
         by_lot=sum(one.by_lot for one in records),
         refused=len(records) - len(asked),
@@ -55,12 +58,21 @@ def summary(chosen: Chosen[I], records: Sequence[Record]) -> Summary:
     )
 
 
-def _figure(name: str, all_marked: Sequence[Marked[I]], total: Callable[[Sequence[Marked[I]]], float]) -> Figure:
+def _figure(
+    name: str,
+    all_marked: Sequence[Marked[I]],
+    total: Callable[[Sequence[Marked[I]]], float],
+    together: Callable[[I], str],
+) -> Figure:
+    """Resampled by what belongs together, where the figure is more than a share of right answers."""
     scores = [one.verdict.score for one in all_marked]
-    if total is mean and set(scores) <= {0.0, 1.0}:
+    clusters: dict[str, list[Marked[I]]] = defaultdict(list)
+    for one in all_marked:
+        clusters[together(one.item)].append(one)
+    if total is mean and set(scores) <= {0.0, 1.0} and len(clusters) == len(scores):
         low, high = wilson(round(sum(scores)), len(scores))
     else:
-        low, high = bootstrap(all_marked, total)
+        low, high = bootstrap([*clusters.values()], lambda drawn: total([one for cluster in drawn for one in cluster]))
     fixed = [replace(one, verdict=replace(one.verdict, score=one.verdict.without_faults)) for one in all_marked]
     return Figure(name, total(all_marked), low, high, total(fixed), len(all_marked))
 

@@ -11,7 +11,25 @@ from kimi_vl.eval.task import Source, Task
 
 # Their modules are imported when they are asked for.
 _TASKS = {
-    "mathvision": "kimi_vl.eval.tasks.mathvision:MATHVISION",
+    "ai2d": "ai2d:AI2D",
+    "ai2d-no-mask": "ai2d:AI2D_NO_MASK",
+    "blink": "blink:BLINK",
+    "infovqa": "infovqa:INFOVQA",
+    "longvideobench": "longvideobench:LONGVIDEOBENCH",
+    "mathvision": "mathvision:MATHVISION",
+    "mathvista": "mathvista:MATHVISTA",
+    "mlvu": "mlvu:MLVU",
+    "mmbench": "mmbench:MMBENCH",
+    "mmlongbench-doc": "mmlongbench:MMLONGBENCH_DOC",
+    "mmmu": "mmmu:MMMU",
+    "mmmu-pro": "mmmu_pro:MMMU_PRO",
+    "mmstar": "mmstar:MMSTAR",
+    "ocrbench": "ocrbench:OCRBENCH",
+    "realworldqa": "realworldqa:REALWORLDQA",
+    "screenspot-pro": "screenspot:SCREENSPOT_PRO",
+    "screenspot-v2": "screenspot:SCREENSPOT_V2",
+    "videomme": "videomme:VIDEOMME",
+    "videomme-subtitles": "videomme:VIDEOMME_SUBTITLES",
 }
 
 
@@ -25,7 +43,8 @@ def task_of(name: str) -> Task[Any]:
         near = difflib.get_close_matches(name, _TASKS, n=3, cutoff=0.5)
         meant = f"; is it {' or '.join(near)}?" if near else ""
         raise ValueError(f"there is no task {name!r}{meant} `kimi-vl eval list` shows all")
-    module, _, attribute = _TASKS.get(name, name).partition(":")
+    where = f"kimi_vl.eval.tasks.{_TASKS[name]}" if name in _TASKS else name
+    module, _, attribute = where.partition(":")
     try:
         found = getattr(import_module(module), attribute, None)
     except ModuleNotFoundError as error:

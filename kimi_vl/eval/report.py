@@ -129,7 +129,7 @@ def _facts(settings: Settings) -> str:
 
 
 def _figures(told: Summary) -> str:
-    rows = "".join(map(_row, (told.total, *told.groups)))
+    rows = "".join(map(_row, (told.total, *told.more, *told.groups)))
     counted = {"not read": told.unread, "drawn by lot": told.by_lot, "refused": told.refused, "cut off": told.cut}
     said = ", ".join(f"{number:,} {what}" for what, number in counted.items())
     head = "<tr><th>group</th><th>score</th><th>95 %</th><th>without the rule's faults</th><th>items</th></tr>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Chosen(Generic[I]):
 
 
 def choose(task: Task[I], folder: Path, *, way: str | None, limit: int | None, seed: int) -> Chosen[I]:
-    """All items, or as many of them drawn by lot, the same for the same seed.
+    """All items, or as many of them drawn by lot, the same for the same seed; of what belongs together, all.
 
     Raises: ``ValueError`` for data that is not this benchmark's, and for ways that the task does not know.
     """
@@ -45,10 +46,25 @@ def choose(task: Task[I], folder: Path, *, way: str | None, limit: int | None, s
     if limit is not None and limit < 1:
         raise ValueError(f"the limit must be at least 1, not {limit}")
     items = task.load(folder)
-    numbers = range(len(items))
+    drawn = dict(enumerate(items))
     if limit is not None and limit < len(items):
-        numbers = sorted(Random(f"{seed}/{task.name}").sample(numbers, limit))  # type: ignore[assignment]
-    return Chosen(task, name, {number: items[number] for number in numbers}, len(items))
+        drawn = _drawn(task, items, limit, Random(f"{seed}/{task.name}"))
+    return Chosen(task, name, drawn, len(items))
+
+
+def _drawn(task: Task[I], items: Sequence[I], limit: int, lots: Random) -> dict[int, I]:
+    """Whole clusters, until there are enough items."""
+    clusters: dict[str, list[int]] = defaultdict(list)
+    for number, item in enumerate(items):
+        clusters[task.together(item)].append(number)
+    names = list(clusters)
+    lots.shuffle(names)
+    numbers: list[int] = []
+    for name in names:
+        if len(numbers) >= limit:
+            break
+        numbers += clusters[name]
+    return {number: items[number] for number in sorted(numbers)}
 
 
 def data_sum(chosen: Chosen[I]) -> str:

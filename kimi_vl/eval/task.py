@@ -91,13 +91,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Task(Generic[I]):
-    """``load`` reads a folder in the official format and order, and raises ``ValueError`` for what is not."""
+    """``load`` reads a folder in the official format and order, and raises ``ValueError`` for what is not.
+
+    Items that ``together`` gives one name to are drawn together or not at all, as the rotations of one question.
+    """
 
     name: str
     about: str
     load: Callable[[Path], Sequence[I]]
     ways: Mapping[str, Way[I]]
-    groups: Callable[[I], Sequence[str]] = field(default=lambda item: ())
+    groups: Callable[[I], Sequence[str]] = lambda item: ()
+    together: Callable[[I], str] = lambda item: item.id
     source: Source | None = None
 
 

@@ -68,7 +68,7 @@ _REFUSALS = (
     "I'm sorry, but without the image provided",
     "Cannot determine the answer",
 )
-_BOLD = re.compile(r"(?:correct )?answer is \*\*([A-D])\*\*")
+_TOLD = re.compile(r"(?:correct )?answer is \*{0,2}([A-D])\b\*{0,2}", re.IGNORECASE)
 
 
 def can_infer(answer: str, options: Mapping[str, str]) -> str | None:
@@ -88,8 +88,8 @@ def _one_letter(answer: str, options: Mapping[str, str]) -> str | None:
         return named[0]
     if not named and REFUSED in tokens:
         return REFUSED
-    bold = _BOLD.search(answer)
-    return bold[1] if bold else None
+    told = _TOLD.search(answer)
+    return told[1].upper() if told else None
 
 
 def _one_text(answer: str, options: Mapping[str, str]) -> str | None:

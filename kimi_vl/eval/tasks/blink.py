@@ -6,7 +6,6 @@ Its own code asks a judge where its rule finds no letter. There is none here: su
 from __future__ import annotations
 
 import string
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from kimi_vl.chat import Message
 from kimi_vl.eval import vlmevalkit
 from kimi_vl.eval.files import Cell, Parquet, checked_count, checked_unique, presence, shown, tables
 from kimi_vl.eval.scoring import letters
-from kimi_vl.eval.task import Marked, Source, Task, Verdict, Way, lettered, user
+from kimi_vl.eval.task import Marked, Source, Task, Verdict, Way, lettered, macro, user
 
 _COUNT = 1901
 _TASKS = (
@@ -104,12 +103,8 @@ def _mark(question: Question, said: str, lots: Random) -> Verdict:
     return Verdict(score=float(read == question.answer), read=read)
 
 
-def _macro(marked: Sequence[Marked[Question]]) -> float:
-    """Of all tasks alike, however many questions each has."""
-    scores: dict[str, list[float]] = defaultdict(list)
-    for one in marked:
-        scores[one.item.task].append(one.verdict.score)
-    return sum(sum(each) / len(each) for each in scores.values()) / len(scores) if scores else 0.0
+def _mean_of_tasks(marked: Sequence[Marked[Question]]) -> float:
+    return macro(marked, lambda question: question.task)
 
 
 # ---- lmms-eval ----
@@ -153,7 +148,7 @@ BLINK = Task(
     about=(__doc__ or "").splitlines()[0],
     load=_load,
     ways={
-        "official": Way(_ask, _mark, total=_macro),
+        "official": Way(_ask, _mark, total=_mean_of_tasks),
         "lmms-eval": Way(_ask_lmms_eval, _mark_lmms_eval),
         "vlmevalkit": Way(_ask_vlmevalkit, _mark_vlmevalkit),
     },

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from kimi_vl.chat import Message
-from kimi_vl.eval.files import beside, checked_count, checked_ids, found, json_rows
+from kimi_vl.eval.files import beside, checked_count, checked_unique, found, json_rows
 from kimi_vl.eval.scoring import letters
 from kimi_vl.eval.task import Source, Task, Verdict, Way, lettered, user
 from kimi_vl.eval.video import FRAME_PIXELS, Video, between_ends
@@ -70,7 +70,7 @@ def _load(folder: Path) -> list[Question]:
     path = found(folder, "lvb_val.json")
     questions = [_question(folder, row, where) for where, row in json_rows(path, _COLUMNS)]
     checked_count(questions, _COUNT, str(path))
-    checked_ids([question.id for question in questions], str(path))
+    checked_unique([question.id for question in questions], str(path))
     return questions
 
 

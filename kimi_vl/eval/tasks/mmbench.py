@@ -1,6 +1,6 @@
 """MMBench (EN, v1.1, dev): questions of perception and reasoning, each once for every rotation of its options.
 
-A question is right only if all its rotations are. Of a part of the items only whole questions count.
+A question is right only if all its rotations are.
 """
 
 from __future__ import annotations
@@ -104,13 +104,12 @@ def _mark(rotation: Rotation, said: str, lots: Random) -> Verdict:
 
 
 def _circular(marked: Sequence[Marked[Rotation]]) -> float:
-    """The share of questions whose rotations are all right, of those that have all."""
-    scores: dict[int, dict[str, float]] = defaultdict(dict)
+    """The share of questions whose rotations are all right; each rotation has its part of its question."""
+    least: dict[int, float] = defaultdict(lambda: 1.0)
     for one in marked:
-        scores[one.item.question_number][one.item.id] = one.verdict.score
-    wanted = {one.item.question_number: one.item.rotations for one in marked}
-    whole = [min(turns.values()) for number, turns in scores.items() if len(turns) == wanted[number]]
-    return sum(whole) / len(whole) if whole else 0.0
+        least[one.item.question_number] = min(least[one.item.question_number], one.verdict.score)
+    right = sum(least[one.item.question_number] / one.item.rotations for one in marked)
+    return right / sum(1 / one.item.rotations for one in marked) if marked else 0.0
 
 
 def _groups(rotation: Rotation) -> Sequence[str]:
@@ -123,4 +122,5 @@ MMBENCH = Task(
     load=_load,
     ways={"official": Way(_ask, _mark, total=_circular), "vanilla": Way(_ask, _mark)},
     groups=_groups,
+    together=lambda rotation: str(rotation.question_number),
 )

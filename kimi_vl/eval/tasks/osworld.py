@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kimi_vl.eval.files import beside, checked_count, checked_ids, found, read_json, with_columns
+from kimi_vl.eval.files import beside, checked_count, checked_unique, found, read_json, with_columns
 from kimi_vl.eval.task import Marked, Verdict
 
 _COUNT = 369
@@ -86,7 +86,7 @@ def load(folder: Path) -> list[Problem]:
         for one in ids
     ]
     checked_count(problems, _COUNT, str(index))
-    checked_ids([problem.id for problem in problems], str(index))
+    checked_unique([problem.id for problem in problems], str(index))
     return problems
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from kimi_vl.chat import Message
-from kimi_vl.eval.files import beside, checked_count, checked_ids, found, json_rows, picture
+from kimi_vl.eval.files import beside, checked_count, checked_unique, found, json_rows, picture
 from kimi_vl.eval.scoring import points
 from kimi_vl.eval.scoring.points import Box, Point
 from kimi_vl.eval.task import Marked, Source, Task, Verdict, Way, macro, system, user
@@ -108,7 +108,7 @@ def _load_pro(folder: Path) -> list[Target]:
                 )
             )
     checked_count(targets, _PRO_COUNT, str(folder / "annotations"))
-    checked_ids([target.id for target in targets], str(folder / "annotations"))
+    checked_unique([target.id for target in targets], str(folder / "annotations"))
     return targets
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from kimi_vl.chat import Message
-from kimi_vl.eval.files import Parquet, beside, checked_count, checked_ids, found, read_text
+from kimi_vl.eval.files import Parquet, beside, checked_count, checked_unique, found, read_text
 from kimi_vl.eval.scoring import letters
 from kimi_vl.eval.task import Source, Task, Verdict, Way, user
 from kimi_vl.eval.video import FRAME_PIXELS, Video, between_ends, middles
@@ -66,7 +66,7 @@ def _load(folder: Path) -> list[Question]:
     table = Parquet([found(folder, _TABLE)], _COLUMNS)
     questions = [_question(folder, row) for _, row in table.rows(_COLUMNS)]
     checked_count(questions, _COUNT, str(folder / _TABLE))
-    checked_ids([question.id for question in questions], str(folder / _TABLE))
+    checked_unique([question.id for question in questions], str(folder / _TABLE))
     return questions
 
 
