@@ -116,6 +116,22 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.serve.parts": ("kimi_vl.transcript",),
     "kimi_vl.serve.picture_process": ("kimi_vl.documents", "kimi_vl.media", "kimi_vl.patches"),
     "kimi_vl.serve.admission": ("kimi_vl.serve.errors",),
+    "kimi_vl.eval.": (*INPUT, "kimi_vl.processor", "kimi_vl.sampling", "kimi_vl.engine.", "kimi_vl.eval."),
+    "kimi_vl.eval.scoring.": ("kimi_vl.eval.scoring.",),
+    "kimi_vl.eval.task": ("kimi_vl.chat",),
+    "kimi_vl.eval.files": (),
+    "kimi_vl.eval.video": (),
+    "kimi_vl.eval.intervals": (),
+    "kimi_vl.eval.record": (),
+    "kimi_vl.eval.tasks.": (
+        "kimi_vl.chat",
+        "kimi_vl.documents",
+        "kimi_vl.eval.scoring.",
+        "kimi_vl.eval.task",
+        "kimi_vl.eval.files",
+        "kimi_vl.eval.video",
+        "kimi_vl.eval.vlmevalkit",
+    ),
     "kimi_vl.train.": (
         *INPUT,
         *MODEL,
@@ -198,7 +214,7 @@ def test_the_model_is_torch_and_the_standard_library(module: str) -> None:
     assert roots <= {"torch", "kimi_vl"} | sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("room", ["kimi_vl.train.", "kimi_vl.cli.", "kimi_vl.serve."])
+@pytest.mark.parametrize("room", ["kimi_vl.train.", "kimi_vl.cli.", "kimi_vl.serve.", "kimi_vl.eval."])
 def test_nothing_but_the_command_line_imports(room: str) -> None:
     for module in FILES:
         if not in_room(module, room) and not in_room(module, "kimi_vl.cli."):
