@@ -131,6 +131,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "kimi_vl.eval.files",
         "kimi_vl.eval.video",
         "kimi_vl.eval.vlmevalkit",
+        "kimi_vl.eval.tasks.mmmu",
     ),
     "kimi_vl.train.": (
         *INPUT,

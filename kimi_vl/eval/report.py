@@ -37,6 +37,7 @@ class _Shown:
     groups: Sequence[str]
     asked: Sequence[str]
     pictures: Sequence[str]
+    wanted: str
     raw: str
     read: str | None
     score: float
@@ -90,6 +91,7 @@ def _shown(chosen: Chosen[I], one: Record, other: Record | None) -> _Shown:
         groups=list(chosen.task.groups(item)),
         asked=[part.text for message in messages for part in message.parts if isinstance(part, TextPart)],
         pictures=[_small(part) for message in messages for part in message.parts if isinstance(part, PicturePart)],
+        wanted=chosen.task.wanted(item),
         raw=one.raw,
         read=one.read,
         score=one.score,

@@ -93,13 +93,15 @@ class Source:
 class Task(Generic[I]):
     """``load`` reads a folder in the official format and order, and raises ``ValueError`` for what is not.
 
-    Items that ``together`` gives one name to are drawn together or not at all, as the rotations of one question.
+    ``wanted`` is the right answer as a person would read it. Items that ``together`` gives one name to are drawn
+    together or not at all, as the rotations of one question.
     """
 
     name: str
     about: str
     load: Callable[[Path], Sequence[I]]
     ways: Mapping[str, Way[I]]
+    wanted: Callable[[I], str]
     groups: Callable[[I], Sequence[str]] = lambda item: ()
     together: Callable[[I], str] = lambda item: item.id
     source: Source | None = None

@@ -86,6 +86,7 @@ AI2D = Task(
     name="ai2d",
     about="AI2D (test): 3,088 questions about diagrams whose labels are masked by letters.",
     load=_load,
+    wanted=lambda item: item.answer,
     ways=_WAYS,
     source=Source("lmms-lab/ai2d", ("data/test-*.parquet",)),
 )
@@ -93,6 +94,7 @@ AI2D_NO_MASK = Task(
     name="ai2d-no-mask",
     about="AI2D (test, no mask): the same questions about diagrams as they are.",
     load=_load,
+    wanted=lambda item: item.answer,
     ways=_WAYS,
     source=Source("Efficient-Large-Model/ai2d-no-mask", ("data/test-*.parquet",)),
 )

@@ -147,6 +147,7 @@ BLINK = Task(
     name="blink",
     about=(__doc__ or "").splitlines()[0],
     load=_load,
+    wanted=lambda item: item.answer,
     ways={
         "official": Way(_ask, _mark, total=_mean_of_tasks),
         "lmms-eval": Way(_ask_lmms_eval, _mark_lmms_eval),

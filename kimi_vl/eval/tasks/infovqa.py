@@ -102,6 +102,7 @@ INFOVQA = Task(
     name="infovqa",
     about=(__doc__ or "").splitlines()[0],
     load=_load,
+    wanted=lambda item: ", ".join(item.answers),
     ways={"official": Way(_ask, _mark)},
     groups=_groups,
     source=Source("lmms-lab/DocVQA", (_TABLES,)),

@@ -215,6 +215,7 @@ LONGVIDEOBENCH = Task(
     name="longvideobench",
     about=(__doc__ or "").splitlines()[0],
     load=_load,
+    wanted=lambda item: item.answer,
     ways={"official": Way(_ask, _mark), "vlmevalkit": Way(_ask_vlmevalkit, _mark_vlmevalkit)},
     groups=_groups,
     source=Source("longvideobench/LongVideoBench", ("lvb_val.json", "subtitles.tar", "videos.tar.part.*")),

@@ -88,6 +88,7 @@ MATHVISION = Task(
     name="mathvision",
     about=(__doc__ or "").splitlines()[0],
     load=load,
+    wanted=lambda item: f"{item.answer} {item.value}".strip(),
     ways={"official": Way(_ask, _mark, max_new_tokens=2048)},
     groups=_groups,
     source=Source("MathLLMs/MathVision", ("data/test.jsonl", "images/*")),

@@ -212,6 +212,7 @@ MATHVISTA = Task(
     name="mathvista",
     about=(__doc__ or "").splitlines()[0],
     load=_load,
+    wanted=lambda item: item.answer,
     ways={
         "official": Way(_ask, _mark, max_new_tokens=2048),
         "vlmevalkit": Way(_ask, _mark_vlmevalkit, max_new_tokens=2048),

@@ -118,6 +118,7 @@ MLVU = Task(
     name="mlvu",
     about=(__doc__ or "").splitlines()[0],
     load=_load,
+    wanted=lambda item: item.answer,
     ways={
         # VLMEvalKit quotes the mean of all questions instead.
         "official": Way(_ask, _mark, total=_mean_of_types, more={"mean of all questions": mean}, begun="Best option: (")

@@ -120,6 +120,7 @@ MMBENCH = Task(
     name="mmbench",
     about=(__doc__ or "").splitlines()[0],
     load=_load,
+    wanted=lambda item: item.answer,
     ways={"official": Way(_ask, _mark, total=_circular), "vanilla": Way(_ask, _mark)},
     groups=_groups,
     together=lambda rotation: str(rotation.question_number),

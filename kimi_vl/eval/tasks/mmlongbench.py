@@ -109,6 +109,7 @@ MMLONGBENCH_DOC = Task(
     name="mmlongbench-doc",
     about=(__doc__ or "").splitlines()[0],
     load=_load,
+    wanted=lambda item: item.answer,
     ways={"official": Way(_ask, _mark, more={"F1": _f1}, max_new_tokens=1024)},
     groups=_groups,
 )

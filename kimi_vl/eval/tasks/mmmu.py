@@ -187,6 +187,7 @@ MMMU = Task(
     name="mmmu",
     about=(__doc__ or "").splitlines()[0],
     load=_load,
+    wanted=lambda item: ", ".join(item.answers),
     ways={
         "official": Way(_ask, _mark),
         "lmms-eval": Way(_ask_lmms_eval, _mark_lmms_eval),

@@ -81,6 +81,7 @@ MMMU_PRO = Task(
     name="mmmu-pro",
     about=(__doc__ or "").splitlines()[0],
     load=_load,
+    wanted=lambda item: item.answers[0],
     ways={
         "official": Way(_ask, _mark),
         "step-by-step": Way(_ask_step_by_step, _mark, max_new_tokens=4096),

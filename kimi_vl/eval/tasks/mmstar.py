@@ -107,6 +107,7 @@ MMSTAR = Task(
     name="mmstar",
     about=(__doc__ or "").splitlines()[0],
     load=_load,
+    wanted=lambda item: item.answer,
     ways={"official": Way(_ask, _mark), "vlmevalkit": Way(_ask_vlmevalkit, _mark_vlmevalkit)},
     groups=_groups,
     source=Source("Lin-Chen/MMStar", ("MMStar.tsv",)),

@@ -105,6 +105,7 @@ OCRBENCH = Task(
     name="ocrbench",
     about=(__doc__ or "").splitlines()[0],
     load=_load,
+    wanted=lambda item: ", ".join(item.answers),
     ways={"official": Way(_ask, _mark)},
     groups=_groups,
     source=Source("echo840/OCRBench", (_TABLES,)),

@@ -61,6 +61,7 @@ REALWORLDQA = Task(
     name="realworldqa",
     about=(__doc__ or "").splitlines()[0],
     load=_load,
+    wanted=lambda item: item.answer,
     ways={"official": Way(_ask, _mark)},
     source=Source("xai-org/RealworldQA", ("data/test-*.parquet",)),
 )

@@ -219,6 +219,7 @@ SCREENSPOT_V2 = Task(
     name="screenspot-v2",
     about="ScreenSpot-v2: 1,272 instructions for screenshots of phones, desktops and pages, to be clicked.",
     load=_load_v2,
+    wanted=lambda item: ", ".join(f"{edge:g}" for edge in item.box),
     ways={
         "official": Way(_ask, _mark, more=_V2_MORE, max_new_tokens=8192),
         "vlmevalkit": Way(_ask_vlmevalkit, _mark_v2_vlmevalkit, more=_V2_MORE, max_new_tokens=4096),
@@ -231,6 +232,7 @@ SCREENSPOT_PRO = Task(
     name="screenspot-pro",
     about="ScreenSpot-Pro: 1,581 instructions for large screenshots of 23 programs of experts, to be clicked.",
     load=_load_pro,
+    wanted=lambda item: ", ".join(f"{edge:g}" for edge in item.box),
     ways={
         "official": Way(_ask, _mark, max_new_tokens=8192),
         "vlmevalkit": Way(_ask_vlmevalkit, _mark_pro_vlmevalkit, max_new_tokens=4096),
