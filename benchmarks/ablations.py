@@ -282,7 +282,7 @@ def _new(seed: int, *, dense: bool) -> KimiVLForConditionalGeneration:
 def _pretrain(budget: Budget, job: tuple[int, bool]) -> None:
     """The tower of a seed learns from captions, as in the vision stage."""
     seed, squashed = job
-    pupil = vision.pupil(_new(seed, dense=False), PICTURES, reading=1.0)
+    pupil = vision.pupil(_new(seed, dense=False), PICTURES, reading=1.0, placing=0.0)
     for name, parameter in pupil.named_parameters():
         parameter.requires_grad_(name.startswith(vision.STAGE.moves))
     _train(pupil, _kept(budget, "captions", squashed), budget, budget.tower_steps, _TOWER_RATE, seed)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from peers import building, ours
@@ -94,11 +95,11 @@ def _runs(options: argparse.Namespace, peers: list[Built], folder: Path, decoder
     runs: dict[str, _Run] = {"ours": lambda: ours.bench(folder, [*common, *depths])}
     wanted = [*common, "--depth", *map(str, options.depths)]
     for peer in peers:
-        kinds = {peer.name: ("--flash",)}
+        kinds: dict[str, tuple[str, ...]] = {peer.name: ("--flash",)}
         if not peer.name.startswith("ik"):
             kinds[f"{peer.name}, no flash"] = ()
         for name, kind in kinds.items():
-            runs[name] = lambda peer=peer, kind=kind: _peer("decoder", peer.decoder, decoder, *wanted, *kind)
+            runs[name] = partial(_peer, "decoder", peer.decoder, decoder, *wanted, *kind)
     return runs
 
 
@@ -113,7 +114,7 @@ def _picture_runs(
     }
     wanted = ["--tower", str(tower), "--size", *options.sizes, *_common(options)]
     for peer in peers:
-        runs[peer.name] = lambda peer=peer: _peer("pictures", peer.pictures, frame, *wanted)
+        runs[peer.name] = partial(_peer, "pictures", peer.pictures, frame, *wanted)
     return runs
 
 
@@ -133,7 +134,7 @@ def _show(contenders: dict[str, list[Figure]], file: Path | None) -> None:
 
 
 def _peer(what: str, shim: Path, model: Path, *arguments: str) -> list[Figure]:
-    command = [sys.executable, _HERE / "measure.py", what, shim, model, *arguments]
+    command = [sys.executable, str(_HERE / "measure.py"), what, str(shim), str(model), *arguments]
     lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     # a peer may write to stdout as well
     return [Figure(**json.loads(line)) for line in lines.splitlines() if line.startswith('{"name"')]

@@ -65,7 +65,7 @@ def _environment(work: Path) -> Path:
 def _transformers(python: Path, layers: int, threads: list[str]) -> dict[str, float]:
     """Seconds of a prompt of 512 tokens, and of a token after it."""
     config = json.dumps(a3b().to_dict()["text_config"])
-    command = [python, _HERE / "measure_transformers.py", config, "--layers", str(layers), *threads]
+    command = [str(python), str(_HERE / "measure_transformers.py"), config, "--layers", str(layers), *threads]
     return dict(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
 
 

@@ -15,6 +15,7 @@ import ctypes
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +113,8 @@ def decoder(options: argparse.Namespace) -> Iterator[_Figure]:
     for depth in options.depth:
         _go_to(peer, options, depth)
         if depth <= options.deepest_prompt:
-            yield _repeated(options, "prefill", depth, lambda depth=depth: _prompt(peer, options, depth))
-        yield _repeated(options, "decode", depth, lambda depth=depth: _answer(peer, options, depth))
+            yield _repeated(options, "prefill", depth, partial(_prompt, peer, options, depth))
+        yield _repeated(options, "decode", depth, partial(_answer, peer, options, depth))
         for name, size in _resident().items():
             yield name, depth, "bytes", [size], []
     yield _repeated(options, "decode together", options.requests, _together(peer, options))
