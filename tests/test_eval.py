@@ -149,7 +149,7 @@ def test_a_folder_is_of_one_run(data: Path, whole: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["mathvison"], "there is no task 'mathvison'; is it mathvision? `kimi-vl eval list` shows all"),
+        (["mathvison"], "there is no task 'mathvison'; is it mathvision or mathvista? `kimi-vl eval list` shows all"),
         (["no.module:X"], "needs the module no, which is not installed"),
         (["tests.eval_tasks:COUNT"], "'COUNT' in tests.eval_tasks is no task"),
         ([TASK, "--data", "nowhere"], "there is no folder nowhere"),
