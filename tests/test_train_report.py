@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,13 +23,13 @@ from kimi_vl.train.data.mixture import Mixture, Source
 from kimi_vl.train.watching.curves import LEFT, RIGHT
 from kimi_vl.train.watching.report import in_words, report
 from kimi_vl.train.watching.watched import Line, Stage, alarms, read_stage, rising, runs_in, seconds_left, seconds_of
+from tests import browsing
 from tests.conftest import random_model
 from tests.training import TINY, pupil_of, words
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-CHROMIUM = shutil.which("chromium")
 HOSTILE = "<script>window.hit = 1</script><!--STAGES--> & \"quoted\" 'too'"
 STEADY = {"lr": 1e-3, "grad_norm": 1.0, "busiest": 1.5, "idlest": 0.5}
 FEW = [{"step": 10 * n, "seconds": 2.0 * n, "text": 4.0 - n / 10, **STEADY} for n in range(1, 21)]
@@ -312,12 +311,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def opened(shown: str) -> Iterator[Open]:
     """Opens the page at a width. Nothing may be complained of, nor asked of others."""
-    api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no chromium here")
     troubles: list[str] = []
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with browsing.opened() as browser:
 
         def at(width: int, scheme: Any = "light") -> Page:
             page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
@@ -328,7 +323,6 @@ def opened(shown: str) -> Iterator[Open]:
             return page
 
         yield at
-        browser.close()
     assert troubles == []
 
 

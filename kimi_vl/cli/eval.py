@@ -20,7 +20,7 @@ from kimi_vl.cli.progress import calm_downloads, waiting
 if TYPE_CHECKING:
     from kimi_vl.eval.asking import Asker
     from kimi_vl.eval.figures import Difference, Summary
-    from kimi_vl.eval.record import Record
+    from kimi_vl.eval.record import Record, Settings
 
 _EVERY = 5.0  # seconds
 _KEY = "KIMI_VL_API_KEY"
@@ -74,7 +74,7 @@ def run(
     from kimi_vl.eval import naming
     from kimi_vl.eval.figures import summary
     from kimi_vl.eval.record import Settings
-    from kimi_vl.eval.run import choose, data_sum, evaluate
+    from kimi_vl.eval.run import choose, evaluate
 
     calm_downloads()
     found = [naming.task_of(name) for name in tasks]
@@ -83,9 +83,9 @@ def run(
     ]
     asker: Asker | None = None
     summaries = []
-    for one in chosen:
+    for name, one in zip(tasks, chosen, strict=True):
         settings = Settings(
-            task=one.task.name,
+            task=name,
             way=one.way_name,
             model=model,
             endpoint=endpoint,
@@ -94,7 +94,7 @@ def run(
             seed=seed,
             temperature=temperature,
             max_new_tokens=max_new_tokens or one.way.max_new_tokens,
-            data=data_sum(one),
+            data=one.data,
             versions={"kimi-vl": __version__},
         )
         if asker is None:
@@ -110,7 +110,7 @@ def run(
         print(json.dumps([{"settings": asdict(s), "summary": asdict(m)} for s, m, _ in summaries], indent=1))
         return
     for settings, told, place in summaries:
-        print(_table(asdict(settings), told))
+        print(_table(settings, told))
         print(f"kept in {place}")
 
 
@@ -157,12 +157,12 @@ def _teller(name: str) -> Callable[[int, int, float], None]:
     return tell
 
 
-def _table(settings: dict[str, Any], told: Summary) -> str:
-    name = settings["model"] if settings["endpoint"] is None else f"{settings['model']} at {settings['endpoint']}"
-    sampled = "" if settings["count"] == settings["of"] else f" of {settings['of']}, seed {settings['seed']}"
+def _table(settings: Settings, told: Summary) -> str:
+    name = settings.model if settings.endpoint is None else f"{settings.model} at {settings.endpoint}"
+    sampled = "" if settings.count == settings.of else f" of {settings.of}, seed {settings.seed}"
     lines = [
-        f"{settings['task']}, the {settings['way']} way, {name}: {settings['count']} items{sampled}; temperature "
-        f"{settings['temperature']:g}, at most {settings['max_new_tokens']} tokens, {told.seconds:.2f} s each",
+        f"{settings.task}, the {settings.way} way, {name}: {settings.count} items{sampled}; temperature "
+        f"{settings.temperature:g}, at most {settings.max_new_tokens} tokens, {told.seconds:.2f} s each",
         f"{'':30} {'score':>7} {'95 %':>15} {'no faults':>9} {'items':>6}",
     ]
     for one in (told.total, *told.more, *told.groups):

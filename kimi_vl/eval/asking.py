@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -205,8 +206,7 @@ class Endpoint:
         if isinstance(answer, str):
             return Refused(question.number, answer)
         choice, usage = answer["choices"][0], answer.get("usage") or {}
-        message = choice["message"]
-        text = message.get("content") or ""
+        text = choice["message"].get("content") or ""
         return Answered(
             number=question.number,
             text=text,
@@ -215,6 +215,15 @@ class Endpoint:
             completion_tokens=usage.get("completion_tokens", 0),
             seconds=time.perf_counter() - began,
         )
+
+    def _checked(self, text: str) -> dict[str, Any]:
+        """Raises: ``ValueError`` for an answer that no chat completion is."""
+        try:
+            answer: dict[str, Any] = json.loads(text)
+            answer["choices"][0]["message"].get("content")
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"{self._url} does not speak OpenAI's chat completions: {text[:200]!r}") from error
+        return answer
 
     def _post(self, body: dict[str, Any]) -> dict[str, Any] | str:
         """The answer, or why the question was refused. Raises: ``ValueError`` if the endpoint cannot be used."""
@@ -231,8 +240,7 @@ class Endpoint:
             else:
                 self._reached = True
                 if response.status_code == 200:
-                    found: dict[str, Any] = response.json()
-                    return found
+                    return self._checked(response.text)
                 why = f"status {response.status_code}: {response.text[:300]}"
                 if response.status_code in (401, 403, 404):
                     raise ValueError(f"{self._url}: {why}")

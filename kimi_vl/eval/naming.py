@@ -41,7 +41,7 @@ def task_of(name: str) -> Task[Any]:
     """A benchmark by its name, or anybody's own as ``module:NAME``. Raises: ``ValueError``."""
     if name not in _TASKS and ":" not in name:
         near = difflib.get_close_matches(name, _TASKS, n=3, cutoff=0.5)
-        meant = f"; is it {' or '.join(near)}?" if near else ""
+        meant = f"; is it {' or '.join(near)}?" if near else ":"
         raise ValueError(f"there is no task {name!r}{meant} `kimi-vl eval list` shows all")
     where = f"kimi_vl.eval.tasks.{_TASKS[name]}" if name in _TASKS else name
     module, _, attribute = where.partition(":")

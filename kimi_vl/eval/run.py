@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -23,12 +23,13 @@ Tell = Callable[[int, int, float], object]
 
 @dataclass(frozen=True)
 class Chosen(Generic[I]):
-    """Some items of a task, by their numbers in it."""
+    """Some items of a task, by their numbers in it. ``data`` is the SHA-256 of what they say, wherever they lie."""
 
     task: Task[I]
     way_name: str
     items: dict[int, I]
     of: int
+    data: str
 
     @property
     def way(self) -> Way[I]:
@@ -45,11 +46,12 @@ def choose(task: Task[I], folder: Path, *, way: str | None, limit: int | None, s
         raise ValueError(f"{task.name} is not asked the way {name!r}; known are {', '.join(task.ways)}")
     if limit is not None and limit < 1:
         raise ValueError(f"the limit must be at least 1, not {limit}")
+    folder = folder.resolve()
     items = task.load(folder)
     drawn = dict(enumerate(items))
     if limit is not None and limit < len(items):
         drawn = _drawn(task, items, limit, Random(f"{seed}/{task.name}"))
-    return Chosen(task, name, drawn, len(items))
+    return Chosen(task, name, drawn, len(items), _sum(drawn.values(), folder))
 
 
 def _drawn(task: Task[I], items: Sequence[I], limit: int, lots: Random) -> dict[int, I]:
@@ -67,9 +69,9 @@ def _drawn(task: Task[I], items: Sequence[I], limit: int, lots: Random) -> dict[
     return {number: items[number] for number in sorted(numbers)}
 
 
-def data_sum(chosen: Chosen[I]) -> str:
-    """SHA-256 of what the items say, pictures by their names only."""
-    told = [repr(item) for item in chosen.items.values()]
+def _sum(items: Iterable[I], folder: Path) -> str:
+    """Files by their names within the folder, for their own sums are in the records."""
+    told = [repr(item).replace(str(folder), "") for item in items]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 

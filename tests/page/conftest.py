@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browsing import opened
 from tests.page.servers import KEY, Scripted, Servers, address, started
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    with opened() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="package")
@@ -33,18 +34,6 @@ def scripted(servers: Servers) -> Iterator[Scripted]:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield server
         server.shutdown()
-
-
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    playwright_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium here")
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

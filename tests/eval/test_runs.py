@@ -5,23 +5,30 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-pytest.importorskip("latex2sympy2_extended", reason="scorers need the extra 'eval'")
-
-from kimi_vl.eval.record import Record, records_of
-from tests.eval_tasks import COUNT, write_small
+from kimi_vl.eval.asking import Endpoint, Question
+from kimi_vl.eval.record import Record, begin, records_of, settings_of
+from kimi_vl.eval.task import user
+from tests.browsing import opened
+from tests.eval.small import COUNT, write_small
 from tests.serving import Server, serving
 
-TASK = "tests.eval_tasks:SMALL"
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+TASK = "tests.eval.small:SMALL"
 CLOCK = ("seconds",)
 
 
@@ -55,7 +62,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole")
     ended = ran(data, run)
     assert ended.returncode == 0, ended.stderr
-    assert "small, the reading way, nano: 12 items" in ended.stdout
+    assert f"{TASK}, the reading way, nano: 12 items" in ended.stdout
     return run
 
 
@@ -86,15 +93,25 @@ def test_killed_at_any_moment_it_ends_as_an_unbroken_run(data: Path, whole: Path
             os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert begun >= 5
-    path = kept(tmp_path) / "items.jsonl"
-    if path.exists() and _lines(tmp_path) < COUNT:
-        with path.open("a") as stream:
-            stream.write('{"number": 3, "id": "thr')  # as far as a kill in the middle of a line lets it come
     before = {one.id: one.seconds for one in records_of(kept(tmp_path))}
     assert ran(data, tmp_path).returncode == 0
     assert alike(kept(tmp_path)) == alike(kept(whole))
     after = {one.id: one.seconds for one in records_of(kept(tmp_path))}
     assert {name: after[name] for name in before} == before
+
+
+def test_a_line_that_a_kill_cut_is_asked_again(data: Path, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    path = kept(tmp_path) / "items.jsonl"
+    whole_lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(whole_lines[:5]) + whole_lines[5][:40])
+    settings = settings_of(kept(tmp_path))
+    assert settings is not None
+    # Else the next line would be a part of it, for whoever comes after a second kill.
+    assert len(begin(kept(tmp_path), settings)) == 5
+    assert path.read_text() == "".join(whole_lines[:5])
+    assert ran(data, tmp_path).returncode == 0
+    assert alike(kept(tmp_path)) == alike(kept(whole))
 
 
 def _lines(run: Path) -> int:
@@ -151,7 +168,7 @@ def test_a_folder_is_of_one_run(data: Path, whole: Path) -> None:
     [
         (["mathvison"], "there is no task 'mathvison'; is it mathvision or mathvista? `kimi-vl eval list` shows all"),
         (["no.module:X"], "needs the module no, which is not installed"),
-        (["tests.eval_tasks:COUNT"], "'COUNT' in tests.eval_tasks is no task"),
+        (["tests.eval.small:COUNT"], "'COUNT' in tests.eval.small is no task"),
         ([TASK, "--data", "nowhere"], "there is no folder nowhere"),
         ([TASK], "the data of small is on no hub: give its folder with --data"),
         ([TASK, "--data", "tests"], "it is not this benchmark in its official format"),
@@ -200,3 +217,73 @@ def test_a_difference_names_what_changed(whole: Path, tmp_path: Path) -> None:
 def test_records_are_read_back(whole: Path) -> None:
     lines = (kept(whole) / "items.jsonl").read_text().splitlines()
     assert [Record.of(json.loads(line)) for line in lines] == records_of(kept(whole))
+
+
+def test_a_run_goes_on_wherever_its_data_lies(data: Path, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "moved")
+    ended = ran(tmp_path / "moved", whole)
+    assert ended.returncode == 0, ended.stderr
+    assert "12 items" in ended.stdout
+
+
+@pytest.mark.parametrize("answer", ["<html>hello</html>", '{"choices": []}', "[1]"])
+def test_what_does_not_speak_chat_completions_is_told(answer: str) -> None:
+    class Strange(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Strange) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        asker = Endpoint(url, "m", key=None, together=1, temperature=0.0, seed=0)
+        with pytest.raises(ValueError, match="does not speak OpenAI's chat completions"):
+            list(asker.ask(iter([Question(0, (user("Hi"),), 5)])))
+        server.shutdown()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with opened() as browser:
+        yield browser.new_page()
+
+
+def test_the_page_shows_each_item_and_what_changed(data: Path, whole: Path, page: Page, tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    shutil.copytree(kept(whole), before)
+    lines = [json.loads(line) for line in (before / "items.jsonl").read_text().splitlines()]
+    first = next(line for line in lines if line["score"] == 1.0)
+    first |= {"score": 0.0, "raw": "<b>bold</b>", "read": None}
+    (before / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    target = tmp_path / "page.html"
+    words = ["report", str(kept(whole)), "--data", str(data), "--before", str(before), "-o", str(target)]
+    made = subprocess.run(
+        [sys.executable, "-m", "kimi_vl.cli", "eval", *words], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    troubles: list[str] = []
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on(
+        "request", lambda request: None if request.url.startswith(("file:", "data:")) else troubles.append(request.url)
+    )
+    page.goto(target.as_uri())
+    status, articles = page.get_by_role("status"), page.locator("article")
+    assert status.inner_text() == "12 of 12"
+    assert articles.count() == 12
+    assert page.locator("article img").evaluate_all("all => all.every(one => one.naturalWidth > 0)")
+    page.get_by_label("Which items").select_option("changed")
+    assert status.inner_text() == "1 of 12"
+    assert articles.locator("h2").inner_text() == first["id"]
+    # What a model said is text, and no part of the page.
+    assert "<b>bold</b>" in articles.inner_text() and page.locator("article b").count() == 0
+    page.get_by_label("Which items").select_option("all")
+    page.get_by_label("Group").select_option("algebra")
+    assert status.inner_text() == "6 of 12"
+    page.get_by_label("Words").fill("24")
+    assert status.inner_text() == "1 of 12"
+    assert troubles == []
