@@ -71,10 +71,11 @@ class PackedTower(nn.Module):
         super().__init__()
         shape = {"pos_emb_height": vision["init_pos_emb_height"], "pos_emb_width": vision["init_pos_emb_width"]}
         self.tower = Kimi_K25VisionModel(Kimi_K25VisionConfig(**_sizes(vision), **shape))
+        self.patch_size = vision["patch_size"]
 
     def forward(self, batch: Padded) -> Tensor:
         """[tokens, 4, D]."""
-        patches = batch.pixels[batch.pixel_mask.bool()].unflatten(1, (3, 14, 14))
+        patches = batch.pixels[batch.pixel_mask.bool()].unflatten(1, (3, self.patch_size, self.patch_size))
         grids = F.pad(batch.grids, (1, 0), value=1)
         return self.tower(patches, grid_thw=grids).pooler_output
 
