@@ -25,7 +25,7 @@ from kimi_vl.eval.scoring import (
     points,
     thought,
 )
-from kimi_vl.eval.scoring.latex import value
+from kimi_vl.eval.scoring.calculator import Calculator
 
 STORED = Path(__file__).parent / "evaldata"
 TOTALS = json.loads((STORED / "expected_totals.json").read_text())
@@ -90,8 +90,14 @@ def test_can_infer() -> None:
 MATHVISION_AMBIGUOUS = {"3013"}
 
 
+@pytest.fixture(scope="module")
+def value() -> Iterator[Calculator]:
+    with Calculator() as working:
+        yield working
+
+
 @pytest.mark.parametrize("model", ["gemini-pro", "internlm-xc2-cot"])
-def test_mathvision(model: str) -> None:
+def test_mathvision(value: Calculator, model: str) -> None:
     right = 0
     for row in rows(f"mathvision_{model}"):
         said = mathvision.extracted(row["response"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kimi_vl.eval import naming
 from kimi_vl.eval.asking import Endpoint, Question
 from kimi_vl.eval.record import Record, begin, records_of, settings_of
+from kimi_vl.eval.run import choose
 from kimi_vl.eval.task import user
 from tests.browsing import opened
-from tests.eval.small import COUNT, write_small
+from tests.eval.small import COUNT, SMALL, write_small
 from tests.serving import Server, serving
 
 if TYPE_CHECKING:
@@ -148,13 +151,13 @@ def test_an_endpoint_that_is_not_there_ends_the_run_and_loses_nothing(data: Path
     assert records_of(kept(tmp_path)) == []
 
 
-def test_a_sample_is_drawn_by_its_seed(data: Path, tmp_path: Path) -> None:
-    ids = []
-    for run, seed in ((tmp_path / "a", "1"), (tmp_path / "b", "1"), (tmp_path / "c", "2")):
-        assert ran(data, run, "--limit", "4", "--seed", seed, "--max-new-tokens", "1").returncode == 0
-        ids.append([one.id for one in records_of(kept(run))])
-    assert ids[0] == ids[1] != ids[2]
-    assert len(ids[0]) == 4 and ids[0] == sorted(ids[0], key=int)
+def test_a_sample_is_drawn_by_its_seed(data: Path) -> None:
+    def ids(seed: int) -> list[str]:
+        return [one.id for one in choose(SMALL, data, way=None, limit=4, seed=seed).items.values()]
+
+    assert ids(1) == ids(1) != ids(2)
+    assert len(ids(1)) == 4 and ids(1) == sorted(ids(1), key=int)
+    assert choose(SMALL, data, way=None, limit=40, seed=1).items.keys() == set(range(COUNT))
 
 
 def test_a_folder_is_of_one_run(data: Path, whole: Path) -> None:
@@ -164,29 +167,43 @@ def test_a_folder_is_of_one_run(data: Path, whole: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("name", "told"),
     [
-        (["mathvison"], "there is no task 'mathvison'; is it mathvision or mathvista? `kimi-vl eval list` shows all"),
-        (["no.module:X"], "needs the module no, which is not installed"),
-        (["tests.eval.small:COUNT"], "'COUNT' in tests.eval.small is no task"),
-        ([TASK, "--data", "nowhere"], "there is no folder nowhere"),
-        ([TASK], "the data of small is on no hub: give its folder with --data"),
-        ([TASK, "--data", "tests"], "it is not this benchmark in its official format"),
-        ([TASK, "--data", "DATA", "--way", "my"], "small is not asked the way 'my'; known are reading, official"),
-        ([TASK, "--data", "DATA", "--limit", "0"], "the limit must be at least 1, not 0"),
+        ("mathvison", "there is no task 'mathvison'; is it mathvision or mathvista? `kimi-vl eval list` shows all"),
+        ("x", "there is no task 'x': `kimi-vl eval list` shows all"),
+        ("no.module:X", "needs the module no, which is not installed"),
+        ("tests.eval.small:COUNT", "'COUNT' in tests.eval.small is no task"),
     ],
 )
-def test_mistakes_are_told_before_a_model_is_opened(data: Path, tmp_path: Path, words: list[str], told: str) -> None:
-    given = [str(data) if word == "DATA" else word for word in words]
-    ended = subprocess.run(
-        [sys.executable, "-m", "kimi_vl.cli", "eval", *given, "--model", "no-such-model", "--run", str(tmp_path / "r")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_what_is_no_task_is_told(name: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        naming.task_of(name)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "told"),
+    [
+        ({"way": "my"}, "small is not asked the way 'my'; known are reading, official"),
+        ({"limit": 0}, "the limit must be at least 1, not 0"),
+    ],
+)
+def test_what_cannot_be_chosen_is_told(data: Path, wishes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        choose(SMALL, data, **{"way": None, "limit": None, "seed": 0, **wishes})
+
+
+def test_data_that_is_not_there_is_told() -> None:
+    with pytest.raises(ValueError, match="there is no folder nowhere"):
+        naming.data_of(SMALL, Path("nowhere"), offline=True)
+    with pytest.raises(ValueError, match="the data of small is on no hub: give its folder with --data"):
+        naming.data_of(SMALL, None, offline=True)
+
+
+def test_mistakes_are_told_before_a_model_is_opened(tmp_path: Path) -> None:
+    ended = ran(Path("tests"), tmp_path / "run", "--model", "no-such-model")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert told in ended.stderr and ended.stderr.count("\n") == 1
-    assert not (tmp_path / "r").exists()
+    assert "it is not this benchmark in its official format" in ended.stderr and ended.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_picture_that_cannot_be_opened_costs_its_own_item_only(data: Path, tmp_path: Path) -> None:
