@@ -139,13 +139,15 @@ def render(
     picture_tokens: Sequence[int],
     *,
     add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
 ) -> Rendered:
     """Token ids of a conversation (the official chat template), a picture as a run of ``<|media_pad|>``.
 
     ``picture_tokens`` [pictures] is the length of each run. A conversation that does not begin with a system
     message gets :data:`DEFAULT_SYSTEM_PROMPT`. With ``add_generation_prompt`` it ends where the assistant
-    begins to speak. Special tokens come from this structure only: their names within a text stay text. Raises
-    ``ValueError`` when there is no message, or when the runs do not match the pictures.
+    begins to speak, and with ``continue_final_message`` in the middle of what the assistant says last. Special tokens
+    come from this structure only: their names within a text stay text. Raises ``ValueError`` when there is no message,
+    when the runs do not match the pictures, or when a message is to be gone on with that is not the assistant's.
     """
     if not messages:
         raise ValueError("messages is empty: give at least one message")
@@ -155,6 +157,12 @@ def render(
         raise ValueError(f"messages hold {pictures} pictures, but picture_tokens has {len(picture_tokens)} counts")
     if any(count < 1 for count in picture_tokens):
         raise ValueError(f"picture_tokens must all be at least 1, not {list(picture_tokens)}")
+
+    if continue_final_message and messages[-1].role != "assistant":
+        raise ValueError(
+            f"continue_final_message is set, but the last message is of the {messages[-1].role}: end with what the "
+            "assistant begins to say, or leave it out"
+        )
 
     ids: list[int] = []
     answer: list[bool] = []
@@ -178,7 +186,9 @@ def render(
                 for _ in parts:
                     write(picture_ids(next(counts), tokenizer))
         write([tokenizer.im_end_id], is_answer=is_answer)
-    if add_generation_prompt:
+    if continue_final_message:
+        del ids[-1], answer[-1]
+    elif add_generation_prompt:
         write(_opening("assistant", tokenizer))
     return Rendered(ids, answer)
 

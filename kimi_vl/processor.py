@@ -127,9 +127,13 @@ class KimiVLProcessor:
         (folder / _FILE).write_text(text, encoding="utf-8")
 
     def __call__(
-        self, messages: Sequence[Mapping[str, Any] | Message], *, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Mapping[str, Any] | Message],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
     ) -> ModelInputs:
-        """Reads the pictures and renders the conversation around them.
+        """Reads the pictures and renders the conversation around them, as :func:`kimi_vl.chat.render` does.
 
         All messages are checked before the first picture is opened. Raises ``ValueError`` naming the message
         (``messages[0].content[1]``) or the picture (``picture 2 of 3``, counting from 1 over all messages).
@@ -150,7 +154,12 @@ class KimiVLProcessor:
             except ValueError as error:
                 raise ValueError(f"picture {number} of {len(parts)}: {error}") from error
         parsed = with_pages(parsed, pages)
-        inputs = self.assemble(parsed, pictures, add_generation_prompt=add_generation_prompt)
+        inputs = self.assemble(
+            parsed,
+            pictures,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+        )
         return replace(inputs, seconds=time.perf_counter() - began)
 
     def _picture(self, part: PicturePart) -> CutPicture:
@@ -200,13 +209,24 @@ class KimiVLProcessor:
         return CutPicture(cut(pixels, h, w, self.image_config), h, w)
 
     def assemble(
-        self, messages: Sequence[Message], pictures: Sequence[CutPicture], *, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Message],
+        pictures: Sequence[CutPicture],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
     ) -> ModelInputs:
         """Renders a conversation around its pictures, which were read elsewhere: one for each of its parts."""
         began = time.perf_counter()
         down, across = self.image_config.merge_kernel_size
         counts = [picture.h * picture.w // (down * across) for picture in pictures]
-        rendered = render(messages, self.tokenizer, counts, add_generation_prompt=add_generation_prompt)
+        rendered = render(
+            messages,
+            self.tokenizer,
+            counts,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+        )
         return ModelInputs(
             input_ids=torch.tensor(rendered.input_ids),
             answer_mask=torch.tensor(rendered.answer_mask),

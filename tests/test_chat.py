@@ -339,6 +339,21 @@ def test_the_template_that_is_saved_says_the_same(raw: list[dict[str, Any]], pro
     assert shown(raw, *ones, prompt=prompt) == written
 
 
+@given(st.lists(turn, max_size=3), said)
+def test_a_last_message_that_is_gone_on_with_is_left_open(raw: list[dict[str, Any]], begun: str) -> None:
+    messages = parse_messages([*raw, {"role": "assistant", "content": begun}])
+    ones = [1] * len(picture_parts(messages))
+    ended = render(messages, TOKENIZER, ones, add_generation_prompt=False)
+    left_open = render(messages, TOKENIZER, ones, continue_final_message=True)
+    assert [*left_open.input_ids, TOKENIZER.im_end_id] == ended.input_ids
+    assert [*left_open.answer_mask, True] == ended.answer_mask
+
+
+def test_only_what_the_assistant_says_can_be_gone_on_with() -> None:
+    with pytest.raises(ValueError, match="continue_final_message is set, but the last message is of the user"):
+        render(parse_messages([user("Hi")]), TOKENIZER, [], continue_final_message=True)
+
+
 # ---- what a loss may see ----------------------------------------------------------------
 
 

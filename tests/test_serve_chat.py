@@ -276,6 +276,17 @@ def test_tokens_are_counted_as_they_will_be(server: Server) -> None:
     )
 
 
+def test_an_answer_goes_on_with_what_is_begun(server: Server) -> None:
+    begun = "Turn left at"
+    body = {"messages": [*user(*LINE), {"role": "assistant", "content": begun}], "continue_final_message": True}
+    (choice,) = both(server, body).values()
+    assert (begun + choice["content"], choice["finish_reason"]) == (LINE_SAYS, "stop")
+    tokens = server.post("/v1/tokenize", body).json()["tokens"]
+    assert tokens == server.post("/v1/tokenize", {**body, "add_generation_prompt": False}).json()["tokens"]
+    alone = server.post("/v1/tokenize", {"messages": user(*LINE)}).json()["tokens"]
+    assert tokens == alone + KimiVLProcessor.from_pretrained("nano").tokenizer.encode(begun)
+
+
 def test_pictures_stay_in_their_place_in_any_role(server: Server) -> None:
     """Text, picture, text, picture; a system prompt in parts; two turns of a user in a row; early pictures (D7, D8)."""
     processor = KimiVLProcessor.from_pretrained("nano")
@@ -325,6 +336,10 @@ def test_pictures_stay_in_their_place_in_any_role(server: Server) -> None:
         ({"tools": [{"type": "web_search"}]}, 400, "only 'function' is known", "tools[0].type"),
         ({"tool_choice": "required"}, 400, "there are no tools", None),
         ({"functions": [{}]}, 400, "functions is not known here: give tools", None),
+        ({"continue_final_message": True}, 400, "the last message is not the assistant's", None),
+        ({"continue_final_message": True, "messages": []}, 400, "messages is empty", "messages"),
+        ({"continue_final_message": True, "add_generation_prompt": True}, 400, "both true", None),
+        ({"add_generation_prompt": False}, 400, "without continue_final_message", None),
         ({"thinking_budget": 5}, 400, "this model does not think", None),
         ({"thinking": {"type": "enabled"}}, 400, "this model does not think", None),
         ({"seed": 2**70}, 400, "less than", "seed"),

@@ -120,6 +120,18 @@ def test_logprobs_are_those_of_what_is_said_alone(thinker: Server) -> None:
     assert choice["reasoning_content"] not in text
 
 
+def test_what_is_begun_is_gone_on_with_without_a_thought(thinker: Server) -> None:
+    def body(begun: str) -> dict[str, Any]:
+        return {**ASK, "messages": [*user(LINE_PART, "Read the text."), {"role": "assistant", "content": begun}]}
+
+    for begun in ("Turn left", "◁think▷Hm.◁/think▷Turn left"):
+        (choice,) = both(thinker, {**body(begun), "continue_final_message": True}).values()
+        assert choice["content"] and choice["reasoning_content"] == ""
+    refused = thinker.post(PATH, {**body("◁think▷Turn"), "continue_final_message": True})
+    assert refused.status_code == 400
+    assert "ends within a thought: close it with ◁/think▷" in refused.json()["error"]["message"]
+
+
 def test_old_thoughts_are_left_out_of_the_history(thinker: Server) -> None:
     turns: list[dict[str, Any]] = [
         {"role": "user", "content": "Hi"},

@@ -12,19 +12,18 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from PIL import Image
 
 from kimi_vl.chat import Message, PicturePart, PictureSource, TextPart
 
 if TYPE_CHECKING:
     from kimi_vl.engine.engine import Engine
-    from kimi_vl.processor import KimiVLProcessor, ModelInputs
+    from kimi_vl.processor import KimiVLProcessor
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,10 @@ class Local:
     def _running(self, question: Question, began: float) -> _Running:
         from kimi_vl.sampling import SamplingParams
 
-        inputs = self._processor(question.messages)
+        messages = question.messages
         if question.begun:
-            inputs = _begun(inputs, self._processor.tokenizer.encode(question.begun))
+            messages = (*messages, Message("assistant", (TextPart(question.begun),)))
+        inputs = self._processor(messages, continue_final_message=bool(question.begun))
         params = SamplingParams(
             max_new_tokens=question.max_new_tokens, temperature=self._temperature, seed=self._seed + question.number
         )
@@ -118,16 +118,6 @@ class Local:
             completion_tokens=len(one.ids),
             seconds=time.perf_counter() - one.began,
         )
-
-
-def _begun(inputs: ModelInputs, ids: list[int]) -> ModelInputs:
-    more = torch.tensor(ids)
-    return replace(
-        inputs,
-        input_ids=torch.cat((inputs.input_ids, more)),
-        answer_mask=torch.cat((inputs.answer_mask, more >= 0)),
-        text_tokens=inputs.text_tokens + len(ids),
-    )
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,13 @@ def _add_interfaces(app: FastAPI, service: Service) -> None:
         if body.prompt is not None:
             ids = service.processor.tokenizer.encode(body.prompt)
             return json_response(_counted(service, ids, image_tokens=0))
-        chat = ChatRequest(messages=body.messages or [], tools=body.tools, tool_choice=body.tool_choice)
+        chat = ChatRequest(
+            messages=body.messages or [],
+            tools=body.tools,
+            tool_choice=body.tool_choice,
+            continue_final_message=body.continue_final_message,
+            add_generation_prompt=body.add_generation_prompt,
+        )
         ask = _checked(partial(chat_completions.ask_of, chat, habits, limits))
         return json_response(await unless_gone(request.receive, _read(service, ask)))
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kimi_vl.chat import Message
+from kimi_vl.chat import Message, TextPart
 from kimi_vl.grammar import Grammar
 from kimi_vl.sampling import SamplingParams
 from kimi_vl.serve.limits import ServerLimits
@@ -43,7 +43,8 @@ class Habits:
 class Ask:
     """``params`` is whole but for the length and the grammar, which wait for the prompt and the tokenizer.
 
-    ``most_tokens`` is how long an answer may be, and ``None`` as long as is usual here.
+    ``most_tokens`` is how long an answer may be, and ``None`` as long as is usual here. An answer that ``continues``
+    goes on with what the last message says.
     """
 
     messages: tuple[Message, ...]
@@ -53,6 +54,7 @@ class Ask:
     schema: Mapping[str, Any] | None = None
     thinks: bool = False
     thinking_budget: int | None = None
+    continues: bool = False
 
     def grammar(self, tokenizer: Tokenizer, marks: Marks) -> Grammar | Thinking | None:
         """What the answer must keep to. Raises: ``ValueError`` for a schema that cannot be kept to."""
@@ -133,6 +135,33 @@ def schema_of(kind: str, schema: Mapping[str, Any] | None, name: str, limits: Se
         raise ValueError(f"{name} must have a JSON schema as an object")
     check_schema_bytes(name, schema, limits)
     return schema
+
+
+def continues(
+    messages: Sequence[Message],
+    continue_final_message: bool | None,
+    add_generation_prompt: bool | None,
+    marks: Marks,
+) -> bool:
+    """Whether the answer goes on with the last message. Raises: ``ValueError`` if it cannot, or none would begin."""
+    if not continue_final_message:
+        if add_generation_prompt is False:
+            raise ValueError("add_generation_prompt is false without continue_final_message: set that too, or neither")
+        return False
+    if add_generation_prompt:
+        raise ValueError("continue_final_message and add_generation_prompt are both true: set one of them")
+    last = messages[-1] if messages else None
+    if last is None or last.role != "assistant":
+        raise ValueError(
+            "continue_final_message is true, but the last message is not the assistant's: end with what it begins to "
+            "say, or leave continue_final_message out"
+        )
+    said = "".join(part.text for part in last.parts if isinstance(part, TextPart))
+    if said.rfind(marks.think) > said.rfind(marks.answer):
+        raise ValueError(
+            f"continue_final_message is true, but the last message ends within a thought: close it with {marks.answer}"
+        )
+    return True
 
 
 def thinking(request: AnsweredRequest, effort: Effort | None, habits: Habits) -> tuple[bool, int | None]:

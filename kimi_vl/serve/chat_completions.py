@@ -21,7 +21,7 @@ from kimi_vl.serve.answer_schema import (
     Usage,
 )
 from kimi_vl.serve.answering import Delta, Whole
-from kimi_vl.serve.ask import Ask, Habits, conversation, sampling, schema_of, thinking
+from kimi_vl.serve.ask import Ask, Habits, continues, conversation, sampling, schema_of, thinking
 from kimi_vl.serve.envelope import DONE, Envelope, token_logprobs, usage
 from kimi_vl.serve.limits import ServerLimits
 from kimi_vl.serve.parts import CallArguments, CallBegun, Part, Said, Thought
@@ -42,6 +42,7 @@ def ask_of(request: ChatRequest, habits: Habits, limits: ServerLimits) -> Ask:
     if request.top_logprobs is not None and not request.logprobs:
         raise ValueError("top_logprobs is given without logprobs: set logprobs to true, or leave it out")
     thinks, budget = thinking(request, request.reasoning_effort, habits)
+    goes_on = continues(messages, request.continue_final_message, request.add_generation_prompt, habits.marks)
     return Ask(
         messages=messages,
         params=sampling(
@@ -54,8 +55,10 @@ def ask_of(request: ChatRequest, habits: Habits, limits: ServerLimits) -> Ask:
         most_tokens=request.max_completion_tokens or request.max_tokens,
         choice=choice,
         schema=schema,
-        thinks=thinks,
+        # What is begun already is past its thought.
+        thinks=thinks and not goes_on,
         thinking_budget=budget,
+        continues=goes_on,
     )
 
 

@@ -43,7 +43,9 @@ class PromptReader:
     async def close(self) -> None:
         await self._readers.close()
 
-    async def read(self, messages: Sequence[Message], take: Callable[[int], None]) -> ModelInputs:
+    async def read(
+        self, messages: Sequence[Message], take: Callable[[int], None], *, continue_final_message: bool
+    ) -> ModelInputs:
         """``take`` is told how many tokens each picture has, before it takes up much memory.
 
         Raises: ``RefusedError`` naming the picture, counted from 1 over all messages.
@@ -66,7 +68,12 @@ class PromptReader:
             for part, (found, is_pdf) in zip(parts, opened, strict=True)
             if isinstance(part, FilePart)
         ]
-        return await asyncio.to_thread(self._processor.assemble, with_pages(messages, counts), pictures)
+        return await asyncio.to_thread(
+            self._processor.assemble,
+            with_pages(messages, counts),
+            pictures,
+            continue_final_message=continue_final_message,
+        )
 
     def _check_count(self, count: int, what: str) -> None:
         if count > self._limits.pictures:

@@ -81,6 +81,10 @@ class ChatRequest(AnsweredRequest):
         description="Turns of system, developer, user, assistant and tool. Content is text, or a list of texts, "
         "pictures and files in their order."
     )
+    continue_final_message: bool | None = Field(
+        default=None, description="The answer goes on with the last message, which is the assistant's."
+    )
+    add_generation_prompt: bool | None = Field(default=None, description="The contrary of continue_final_message.")
     stream_options: StreamOptions | None = None
     max_tokens: _Count | None = None
     max_completion_tokens: _Count | None = None
@@ -184,6 +188,8 @@ class TokenizeRequest(AnsweredRequest):
 
     messages: list[_Object] | None = None
     prompt: str | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
     response_format: ResponseFormat | None = None
 
     @model_validator(mode="after")

@@ -162,7 +162,11 @@ class Service:
 
     async def read(self, ask: Ask, ticket: Ticket) -> ModelInputs:
         """Raises: ``RefusedError``."""
-        return await self.prompts.read(ask.messages, lambda tokens: self.admission.take_pictures(ticket, tokens))
+        return await self.prompts.read(
+            ask.messages,
+            lambda tokens: self.admission.take_pictures(ticket, tokens),
+            continue_final_message=ask.continues,
+        )
 
     @asynccontextmanager
     async def answering(self, ask: Ask) -> AsyncIterator[Answering]:
