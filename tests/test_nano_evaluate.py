@@ -9,7 +9,6 @@ from torch import Tensor
 from kimi_vl import KimiVL, KimiVLProcessor
 from kimi_vl.engine.model import EngineModel
 from recipes.nano import evaluate, questions
-from recipes.nano.evaluate import edit_distance
 from tests.engines import noise
 
 
@@ -51,9 +50,3 @@ def test_exact_and_in_4_bits_the_likeliest_is_what_scoring_each_alone_finds(nano
     best = max(range(len(names)), key=scores.__getitem__)
     assert evaluate.likeliest_name(model.model, inputs, names) == best
     assert evaluate.likeliest_name_in_4_bits(nano4, inputs, names) == best
-
-
-def test_edits_are_counted() -> None:
-    assert edit_distance("kitten", "sitting") == 3
-    assert edit_distance("", "abc") == edit_distance("abc", "") == 3
-    assert edit_distance("same", "same") == 0

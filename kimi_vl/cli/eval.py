@@ -74,7 +74,7 @@ def run(
     from kimi_vl.eval import naming
     from kimi_vl.eval.figures import summary
     from kimi_vl.eval.record import Settings
-    from kimi_vl.eval.run import choose, evaluate
+    from kimi_vl.eval.run import choose, evaluate, evaluate_peers, folder_name
 
     calm_downloads()
     found = [naming.task_of(name) for name in tasks]
@@ -103,19 +103,18 @@ def run(
                 if endpoint
                 else _local(model, together, temperature, seed, threads, offline)
             )
-        place = folder / _folder_name(model) / f"{one.task.name}.{one.way_name}"
+        place = folder / folder_name(one, model)
         records = evaluate(one, asker, place, settings, tell=_teller(one.task.name))
-        summaries.append((settings, summary(one, records), place))
+        peers = evaluate_peers(one, folder, settings, tell=_teller(f"{one.task.name}, its peers"))
+        for absent in one.task.peers.keys() - peers.keys():
+            print(f"{one.task.name}: {absent} is not installed here, and is left out", file=sys.stderr)
+        summaries.append((settings, summary(one, records, peers), place))
     if as_json:
         print(json.dumps([{"settings": asdict(s), "summary": asdict(m)} for s, m, _ in summaries], indent=1))
         return
     for settings, told, place in summaries:
         print(_table(settings, told))
         print(f"kept in {place}")
-
-
-def _folder_name(model: str) -> str:
-    return Path(model).name or "model"
 
 
 def _local(model: str, together: int, temperature: float, seed: int, threads: int | None, offline: bool) -> Asker:
@@ -162,10 +161,10 @@ def _table(settings: Settings, told: Summary) -> str:
     sampled = "" if settings.count == settings.of else f" of {settings.of}, seed {settings.seed}"
     lines = [
         f"{settings.task}, the {settings.way} way, {name}: {settings.count} items{sampled}; temperature "
-        f"{settings.temperature:g}, at most {settings.max_new_tokens} tokens, {told.seconds:.2f} s each",
+        f"{settings.temperature:g}, at most {settings.max_new_tokens} tokens, {told.seconds:.2f} s to an answer",
         f"{'':30} {'score':>7} {'95 %':>15} {'no faults':>9} {'items':>6}",
     ]
-    for one in (told.total, *told.more, *told.groups):
+    for one in (told.total, *told.more, *told.peers, *told.groups):
         between = f"{one.low:.1%} to {one.high:.1%}"
         lines.append(f"{one.name[:30]:30} {one.value:7.1%} {between:>15} {one.fixed:9.1%} {one.count:6}")
     counted = {"not read": told.unread, "drawn by lot": told.by_lot, "refused": told.refused, "cut": told.cut}
@@ -173,11 +172,15 @@ def _table(settings: Settings, told: Summary) -> str:
     return "\n".join(lines)
 
 
-def show_list() -> None:
-    """Name all benchmarks, and the ways in which each is asked."""
+def show_list(
+    module: Annotated[
+        str | None, typer.Argument(metavar="MODULE", help="One's own, such as recipes.nano.tasks.", show_default=False)
+    ] = None,
+) -> None:
+    """Name all benchmarks, or those of a module, and the ways in which each is asked."""
     from kimi_vl.eval import naming
 
-    for name in naming.names():
+    for name in naming.names() if module is None else naming.names_in(module):
         task = naming.task_of(name)
         print(f"{name:24} {', '.join(task.ways)}\n{'':24} {task.about}")
 
@@ -213,7 +216,7 @@ def report(
     from kimi_vl.eval import naming
     from kimi_vl.eval.record import settings_of
     from kimi_vl.eval.report import write_report
-    from kimi_vl.eval.run import choose
+    from kimi_vl.eval.run import choose, peers_kept
 
     records = _records(folder)
     settings = settings_of(folder)
@@ -222,7 +225,8 @@ def report(
     limit = settings.count if settings.count < settings.of else None
     where = naming.data_of(task, data, offline=offline)
     chosen = choose(task, where, way=settings.way, limit=limit, seed=settings.seed)
-    write_report(chosen, settings, records, target, before=() if before is None else _records(before))
+    peers = peers_kept(chosen, folder.resolve().parents[1])
+    write_report(chosen, settings, records, target, peers=peers, before=() if before is None else _records(before))
     print(f"wrote {target}")
 
 

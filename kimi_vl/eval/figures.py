@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from kimi_vl.eval.intervals import bootstrap, mcnemar, paired, wilson
 from kimi_vl.eval.record import Record
-from kimi_vl.eval.run import Chosen, marked
+from kimi_vl.eval.run import Chosen, Peers, marked
 from kimi_vl.eval.task import I, Marked, mean
 
 
@@ -31,6 +31,7 @@ class Summary:
     total: Figure
     more: tuple[Figure, ...]
     groups: tuple[Figure, ...]
+    peers: tuple[Figure, ...]
     unread: int
     by_lot: int
     refused: int
@@ -38,7 +39,7 @@ class Summary:
     seconds: float  # of an item, on average
 
 
-def summary(chosen: Chosen[I], records: Sequence[Record]) -> Summary:
+def summary(chosen: Chosen[I], records: Sequence[Record], peers: Peers) -> Summary:
     all_marked = marked(chosen, records)
     way, together = chosen.way, chosen.task.together
     of_groups: dict[str, list[Marked[I]]] = defaultdict(list)
@@ -49,7 +50,13 @@ def summary(chosen: Chosen[I], records: Sequence[Record]) -> Summary:
     return Summary(
         total=_figure("all", all_marked, way.total, together),
         more=tuple(_figure(name, all_marked, total, together) for name, total in way.more.items()),
-        groups=tuple(_figure(name, of_groups[name], way.total, together) for name in sorted(of_groups)),
+        # What has all items is no group of them.
+        groups=tuple(
+            _figure(name, of_group, way.total, together)
+            for name, of_group in sorted(of_groups.items())
+            if len(of_group) < len(all_marked)
+        ),
+        peers=tuple(_figure(name, marked(chosen, theirs), way.total, together) for name, theirs in peers.items()),
         unread=sum(one.read is None for one in asked),
         by_lot=sum(one.by_lot for one in records),
         refused=len(records) - len(asked),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from kimi_vl.eval.task import Source, Task
@@ -37,6 +39,14 @@ def names() -> list[str]:
     return sorted(_TASKS)
 
 
+def names_in(module: str) -> list[str]:
+    """The tasks of anybody's own module, as :func:`task_of` knows them. Raises: ``ValueError``."""
+    found = [name for name, value in vars(_imported(module, module)).items() if isinstance(value, Task)]
+    if not found:
+        raise ValueError(f"there are no tasks in {module}")
+    return [f"{module}:{name}" for name in found]
+
+
 def task_of(name: str) -> Task[Any]:
     """A benchmark by its name, or anybody's own as ``module:NAME``. Raises: ``ValueError``."""
     if name not in _TASKS and ":" not in name:
@@ -45,17 +55,24 @@ def task_of(name: str) -> Task[Any]:
         raise ValueError(f"there is no task {name!r}{meant} `kimi-vl eval list` shows all")
     where = f"kimi_vl.eval.tasks.{_TASKS[name]}" if name in _TASKS else name
     module, _, attribute = where.partition(":")
-    try:
-        found = getattr(import_module(module), attribute, None)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"task {name!r} needs the module {error.name}, which is not installed") from error
+    found = getattr(_imported(module, name), attribute, None)
     if not isinstance(found, Task):
         raise ValueError(f"{attribute!r} in {module} is no task")
     return found
 
 
+def _imported(module: str, name: str) -> ModuleType:
+    """Also one that lies where one stands."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"task {name!r} needs the module {error.name}, which is not installed") from error
+
+
 def data_of(task: Task[Any], given: Path | None, *, offline: bool) -> Path:
-    """The folder given, or what the hub has. Raises: ``ValueError``."""
+    """The folder given, or the task's own, or what the hub has. Raises: ``ValueError``."""
     if given is not None:
         if not given.is_dir():
             raise ValueError(f"there is no folder {given}")
@@ -63,6 +80,8 @@ def data_of(task: Task[Any], given: Path | None, *, offline: bool) -> Path:
         return given / task.name if (given / task.name).is_dir() else given
     if task.source is None:
         raise ValueError(f"the data of {task.name} is on no hub: give its folder with --data ({task.about})")
+    if isinstance(task.source, Path):
+        return task.source
     return _downloaded(task.name, task.source, offline=offline)
 
 

@@ -22,7 +22,7 @@ from kimi_vl.chat import Message, PicturePart, TextPart
 from kimi_vl.eval.asking import encoded
 from kimi_vl.eval.figures import Figure, Summary, summary
 from kimi_vl.eval.record import Record, Settings
-from kimi_vl.eval.run import Chosen
+from kimi_vl.eval.run import Chosen, Peers
 from kimi_vl.eval.task import I
 from kimi_vl.media import load_picture
 
@@ -55,6 +55,7 @@ def write_report(
     records: Sequence[Record],
     target: Path,
     *,
+    peers: Peers,
     before: Sequence[Record] = (),
 ) -> None:
     """``target`` is replaced only by a whole page. Raises: ``ValueError`` where it cannot lie there."""
@@ -66,7 +67,7 @@ def write_report(
     parts = {
         "TITLE": escape(f"{settings.task}: {settings.model}"),
         "SETTINGS": _facts(settings),
-        "FIGURES": _figures(summary(chosen, records)),
+        "FIGURES": _figures(summary(chosen, records, peers)),
         # "<" may not close the script that the items stand in
         "ITEMS": json.dumps([asdict(one) for one in shown], ensure_ascii=False).replace("<", "\\u003c"),
     }
@@ -131,7 +132,7 @@ def _facts(settings: Settings) -> str:
 
 
 def _figures(told: Summary) -> str:
-    rows = "".join(map(_row, (told.total, *told.more, *told.groups)))
+    rows = "".join(map(_row, (told.total, *told.more, *told.peers, *told.groups)))
     counted = {"not read": told.unread, "drawn by lot": told.by_lot, "refused": told.refused, "cut off": told.cut}
     said = ", ".join(f"{number:,} {what}" for what, number in counted.items())
     head = "<tr><th>group</th><th>score</th><th>95 %</th><th>without the rule's faults</th><th>items</th></tr>"

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Generic
 
 from kimi_vl.chat import Message, PicturePart
 from kimi_vl.eval import record
-from kimi_vl.eval.asking import Answered, Asker, Question, Refused, encoded
+from kimi_vl.eval.asking import Answered, Asker, ByItem, Question, Refused, encoded
 from kimi_vl.eval.record import Record, Settings
 from kimi_vl.eval.scoring.thought import said
-from kimi_vl.eval.task import I, Marked, Task, Verdict, Way
+from kimi_vl.eval.task import I, Marked, Peer, Task, Verdict, Way
 
 Tell = Callable[[int, int, float], object]
+Peers = Mapping[str, Sequence[Record]]
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,34 @@ def evaluate(
             keep(refused.pop())
     record.put_in_order(folder, list(done.values()))
     return [done[number] for number in sorted(done)]
+
+
+def evaluate_peers(chosen: Chosen[I], root: Path, settings: Settings, *, tell: Tell | None = None) -> Peers:
+    """The same of the task's peers, as far as they are installed, each in a folder of its own."""
+    found = {}
+    for name, peer in chosen.task.peers.items():
+        if (version := peer.version()) is None:
+            continue
+
+        def answer(number: int, peer: Peer[I] = peer) -> str:
+            return peer.answer(chosen.items[number])
+
+        versions = settings.versions | ({name: version} if version else {})
+        theirs = replace(settings, model=name, endpoint=None, temperature=0.0, versions=versions)
+        found[name] = evaluate(chosen, ByItem(answer), root / folder_name(chosen, name), theirs, tell=tell)
+    return found
+
+
+def peers_kept(chosen: Chosen[I], root: Path) -> Peers:
+    """What :func:`evaluate_peers` left there of these items."""
+    kept = {name: record.records_of(root / folder_name(chosen, name)) for name in chosen.task.peers}
+    return {name: records for name, records in kept.items() if {one.number for one in records} == set(chosen.items)}
+
+
+def folder_name(chosen: Chosen[I], model: str) -> Path:
+    """Where a run's folder has what a model or a peer said."""
+    name = re.sub(r"[^\w.-]+", "-", Path(model).name)
+    return Path(name or "model", f"{chosen.task.name}.{chosen.way_name}")
 
 
 def _record(chosen: Chosen[I], answer: Answered | Refused, messages: Sequence[Message], seed: int) -> Record:

@@ -81,6 +81,17 @@ class Way(Generic[I]):
 
 
 @dataclass(frozen=True)
+class Peer(Generic[I]):
+    """Who else answers the same items and is marked alike: another program, or a rule that looks at no picture.
+
+    ``version`` is None where it is not installed, and empty where it has none.
+    """
+
+    answer: Callable[[I], str]
+    version: Callable[[], str | None] = lambda: ""
+
+
+@dataclass(frozen=True)
 class Source:
     """Where the data is: a dataset of the hub, at a revision, and which of its files are needed."""
 
@@ -94,7 +105,7 @@ class Task(Generic[I]):
     """``load`` reads a folder in the official format and order, and raises ``ValueError`` for what is not.
 
     ``wanted`` is the right answer as a person would read it. Items that ``together`` gives one name to are drawn
-    together or not at all, as the rotations of one question.
+    together or not at all, as the rotations of one question. ``peers`` stand beside every model in its table.
     """
 
     name: str
@@ -104,7 +115,8 @@ class Task(Generic[I]):
     wanted: Callable[[I], str]
     groups: Callable[[I], Sequence[str]] = lambda item: ()
     together: Callable[[I], str] = lambda item: item.id
-    source: Source | None = None
+    source: Source | Path | None = None
+    peers: Mapping[str, Peer[I]] = field(default_factory=dict)
 
 
 # ---- questions ----

@@ -12,14 +12,12 @@ JSON object. Of long ones it asks 200 if not told otherwise.
 
 import argparse
 import json
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, tee
-from pathlib import Path
 
 import torch
 from PIL import Image
+from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from kimi_vl import KimiVL, KimiVLProcessor, Reply, SamplingParams
@@ -33,7 +31,7 @@ from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
 from kimi_vl.model.attention import LatentCache
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.processor import ModelInputs
-from recipes.nano import questions
+from recipes.nano import heldout, questions, tesseract
 from recipes.nano.evaluation import EVAL_NAMES
 from recipes.nano.heldout import KINDS, LONG, READ, Exam, WrittenLine, lines, screen_lines
 from recipes.nano.long_text import TRAINED
@@ -41,22 +39,12 @@ from recipes.nano.samples import question_of
 from recipes.nano.scenes import heldout_emoji
 
 
-def edit_distance(a: str, b: str) -> int:
-    """Insertions, deletions and substitutions between two strings (Levenshtein)."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        previous, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
-    return row[-1]
-
-
 def character_error_rate(lines: Sequence[WrittenLine], said: Iterable[str]) -> dict[str, float]:
     """Edits over characters, of all lines together. White space is compared as single blanks."""
     edits = characters = right = 0
     for line, reading in zip(lines, said, strict=True):
         wanted = " ".join(line.text.split())
-        distance = edit_distance(" ".join(reading.split()), wanted)
+        distance = Levenshtein.distance(" ".join(reading.split()), wanted)
         edits += distance
         characters += len(wanted)
         right += distance == 0
@@ -66,17 +54,6 @@ def character_error_rate(lines: Sequence[WrittenLine], said: Iterable[str]) -> d
         "character_error_rate": edits / characters,
         "lines_right": right / len(lines),
     }
-
-
-def tesseract_says(lines: Sequence[WrittenLine]) -> Iterator[str]:
-    """Tesseract told that the picture is one line, which is enlarged threefold: it likes capitals of 30 pixels."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "line.png"
-        for line in lines:
-            image = line.image
-            image.resize((3 * image.width, 3 * image.height)).save(path)
-            command = ["tesseract", str(path), "-", "--psm", "7", "-l", "eng"]
-            yield subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 # ---- nano, exact or in 4 bits ----
@@ -215,10 +192,10 @@ def main() -> None:
     elif args.what in LINES:
         written = LINES[args.what](count)
         if args.model == "tesseract":
-            said = tesseract_says(written)
+            said: Iterator[str] = (tesseract.read(line.image) for line in written)
         else:
             conversations = (asked([line.image], READ, processor) for line in written)
-            said = says(open_model(args.model), processor, conversations, max_new_tokens=96)
+            said = says(open_model(args.model), processor, conversations, heldout.LINE_TOKENS)
         figures = character_error_rate(written, said)
     else:
         drawn = LONG[args.what](count, args.window) if args.what in LONG else KINDS[args.what](count)
@@ -228,7 +205,7 @@ def main() -> None:
             said = (exam.blind for exam in asking)
         else:
             conversations = (asked(exam.pictures, exam.question, processor, pages=exam.pages) for exam in asking)
-            said = says(open_model(args.model), processor, conversations, max_new_tokens=64)
+            said = says(open_model(args.model), processor, conversations, heldout.ANSWER_TOKENS)
         figures = right_answers(exams, said)
     length = {"window": args.window} if args.what in LONG else {}
     print(json.dumps({"what": args.what, **length, "model": args.model, **figures}))

@@ -203,3 +203,6 @@ LONG: dict[str, Callable[[int, int], Iterator[Exam]]] = {
 }
 
 READ = questions.READ[0]
+# Most that an answer may have.
+LINE_TOKENS = 96
+ANSWER_TOKENS = 64

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from kimi_vl.chat import Message
 from kimi_vl.eval.scoring import mathvision
-from kimi_vl.eval.task import Task, Verdict, Way, user
+from kimi_vl.eval.task import Peer, Task, Verdict, Way, user
 from kimi_vl.eval.tasks.mathvision import MATHVISION, Problem, load
 
 COUNT = 12
@@ -61,4 +61,5 @@ SMALL: Task[Problem] = replace(
     load=partial(load, count=COUNT),
     ways={"reading": Way(_read, _same, max_new_tokens=16), **MATHVISION.ways},
     source=None,
+    peers={**MATHVISION.peers, "a program": Peer(lambda problem: "", version=lambda: None)},
 )

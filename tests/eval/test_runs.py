@@ -80,6 +80,19 @@ def test_a_run_keeps_every_item(whole: Path) -> None:
     assert len({one.pictures for one in records}) == COUNT
 
 
+def test_peers_are_asked_the_same_and_stand_beside(data: Path, tmp_path: Path) -> None:
+    ended = ran(data, tmp_path, "--limit", "8")
+    assert ended.returncode == 0, ended.stderr
+    lot, missing = (tmp_path / name / "small.reading" for name in ("letters-by-lot", "a-program"))
+    (row,) = (line for line in ended.stdout.splitlines() if line.startswith("letters by lot"))
+    records = records_of(lot)
+    assert row.split()[3] == f"{sum(one.score for one in records) / 8:.1%}"
+    assert [(one.id, one.pictures) for one in records] == [(one.id, one.pictures) for one in records_of(kept(tmp_path))]
+    assert {one.raw for one in records} <= set("ABCDE1")
+    assert "small: a program is not installed here, and is left out" in ended.stderr and not missing.exists()
+    assert _diff(kept(tmp_path), lot).stdout.startswith("8 items of both")
+
+
 def test_killed_at_any_moment_it_ends_as_an_unbroken_run(data: Path, whole: Path, tmp_path: Path) -> None:
     """Ten times, nothing asked twice."""
     lots = random.Random(5)
@@ -192,6 +205,23 @@ def test_what_cannot_be_chosen_is_told(data: Path, wishes: dict[str, Any], told:
         choose(SMALL, data, **{"way": None, "limit": None, "seed": 0, **wishes})
 
 
+def test_ones_own_module_is_listed_from_where_it_lies(tmp_path: Path) -> None:
+    """As the installed command does, which does not look there by itself."""
+    (tmp_path / "mine.py").write_text("from tests.eval.small import SMALL as MINE\nOTHER = 1\n")
+    code = "from kimi_vl.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONSAFEPATH": "1"}
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code, "eval", "list", module],
+            capture_output=True, text=True, check=False, cwd=tmp_path, env=environment,
+        )
+        for module in ("mine", "json")
+    ]  # fmt: skip
+    assert told[0].returncode == 0, told[0].stderr
+    assert told[0].stdout.split()[:3] == ["mine:MINE", "reading,", "official"]
+    assert (told[1].returncode, told[1].stderr) == (2, "kimi-vl: there are no tasks in json\n")
+
+
 def test_data_that_is_not_there_is_told() -> None:
     with pytest.raises(ValueError, match="there is no folder nowhere"):
         naming.data_of(SMALL, Path("nowhere"), offline=True)
@@ -292,6 +322,7 @@ def test_the_page_shows_each_item_and_what_changed(data: Path, whole: Path, page
     status, articles = page.get_by_role("status"), page.locator("article")
     assert status.inner_text() == "12 of 12"
     assert articles.count() == 12
+    assert page.get_by_role("row", name="letters by lot").count() == 1
     assert page.locator("article img").evaluate_all("all => all.every(one => one.naturalWidth > 0)")
     page.get_by_label("Which items").select_option("changed")
     assert status.inner_text() == "1 of 12"

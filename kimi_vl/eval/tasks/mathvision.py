@@ -12,7 +12,7 @@ from kimi_vl.chat import Message
 from kimi_vl.eval.files import checked_count, found, jsonl, picture
 from kimi_vl.eval.scoring import mathvision
 from kimi_vl.eval.scoring.calculator import Calculator
-from kimi_vl.eval.task import Source, Task, Verdict, Way, lettered, user
+from kimi_vl.eval.task import Peer, Source, Task, Verdict, Way, lettered, user
 
 _COUNT = 3040
 _COLUMNS = ("id", "question", "options", "image", "answer", "level", "subject")
@@ -84,6 +84,11 @@ def _groups(problem: Problem) -> Sequence[str]:
     return (f"level {problem.level}", problem.subject)
 
 
+def _by_lot(problem: Problem) -> str:
+    """And one without options is one."""
+    return Random(f"lot/{problem.id}").choice([*lettered(problem.options)]) if problem.options else "1"
+
+
 MATHVISION = Task(
     name="mathvision",
     about=(__doc__ or "").splitlines()[0],
@@ -92,4 +97,5 @@ MATHVISION = Task(
     ways={"official": Way(_ask, _mark, max_new_tokens=2048)},
     groups=_groups,
     source=Source("MathLLMs/MathVision", ("data/test.jsonl", "images/*")),
+    peers={"letters by lot": Peer(_by_lot)},
 )
