@@ -163,35 +163,26 @@ def one_of(rank: int, processes: int, port: int, folder: Path) -> None:
                 run(kind, folder / place_of(kind, layout, what), 3, layout=layout, what=what)
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All cases, run by processes that are started once; and each kind alone."""
-    folder = tmp_path_factory.mktemp("runs")
-    for processes in (2, 4):
-        start(one_of, (processes, free_port(), folder), processes)
-    for kind in KINDS:
-        run(kind, folder / kind, 3)
-    return folder
-
-
-@pytest.mark.parametrize(("kind", "layout", "what"), CASES, ids=[place_of(*case) for case in CASES])
-def test_processes_step_as_one(runs: Path, kind: str, layout: Layout, what: str) -> None:
+def test_processes_are_as_one(tmp_path: Path, subtests: pytest.Subtests) -> None:
     """(H3, J1) Though not every process has tokens for each expert, or pictures, and none has a whole matrix."""
-    make, _ = KINDS[kind]
-    together = runs / place_of(kind, layout, what)
-    agree(weights_of(together, make()), weights_of(runs / kind, make()))
-    # The first logs, for all.
-    for ours, theirs in zip(logged(together), logged(runs / kind), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5)
-
-
-def test_processes_sit_an_exam_together(runs: Path) -> None:
-    """All of them find what one does."""
-    alone = examined(ALONE)
-    assert alone == 0.5
-    told = list(runs.glob("right-*"))
-    assert len(told) == 2 * 2 + 2 * 4
-    assert {float(path.read_text()) for path in told} == {alone}
+    for processes in (2, 4):
+        # They are started once for all cases, for that takes longer than a case.
+        start(one_of, (processes, free_port(), tmp_path), processes)
+    for kind in KINDS:
+        run(kind, tmp_path / kind, 3)
+    for kind, layout, what in CASES:
+        together, (make, _) = tmp_path / place_of(kind, layout, what), KINDS[kind]
+        with subtests.test("they step as one", case=together.name):
+            agree(weights_of(together, make()), weights_of(tmp_path / kind, make()))
+            # The first logs, for all.
+            for ours, theirs in zip(logged(together), logged(tmp_path / kind), strict=True):
+                assert ours == pytest.approx(theirs, rel=1e-5)
+    with subtests.test("they sit an exam together, and all find what one does"):
+        alone = examined(ALONE)
+        assert alone == 0.5
+        told = list(tmp_path.glob("right-*"))
+        assert len(told) == 2 * 2 + 2 * 4
+        assert {float(path.read_text()) for path in told} == {alone}
 
 
 def test_a_batch_in_pieces_is_one_batch(tmp_path: Path) -> None:

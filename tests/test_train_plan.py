@@ -302,64 +302,44 @@ def measured(layout: Layout, what: str, rank: int) -> dict[str, int]:
     }
 
 
-@pytest.fixture(scope="module")
-def everyones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, int]]]:
-    """Of every case what each process found."""
-    folder = tmp_path_factory.mktemp("measured")
+def test_what_each_of_several_holds_and_sends_is_what_is_said(tmp_path: Path, subtests: pytest.Subtests) -> None:
     for processes in (2, 4):
-        start(one_of, (processes, free_port(), folder), processes)
-    return {
-        place_of(*case): [
-            json.loads((folder / f"{place_of(*case)}-{rank}.json").read_text()) for rank in range(case[0].processes)
-        ]
-        for case in CASES
-    }
+        # They are started once for all cases, for that takes longer than a case.
+        start(one_of, (processes, free_port(), tmp_path), processes)
+    for layout, what in CASES:
+        place = place_of(layout, what)
+        found = [json.loads((tmp_path / f"{place}-{rank}.json").read_text()) for rank in range(layout.processes)]
+        with subtests.test("memory", case=place):
+            check_memory(found, layout, what)
+        with subtests.test("transfers", case=place):
+            check_transfers(found, layout, what)
 
 
-@pytest.mark.parametrize(("layout", "what"), CASES, ids=[place_of(*case) for case in CASES])
-class TestSeveral:
-    def test_each_holds_what_is_said(
-        self, everyones: dict[str, list[dict[str, int]]], layout: Layout, what: str
-    ) -> None:
-        found = everyones[place_of(layout, what)]
-        kept = activations(UNEVEN, piece_of(UNEVEN, step_of(layout), layout, 1), what, spread=False)
-        said = planned.memory(units(UNEVEN, layout), layout, kept, 1)
-        for kind in ("weights", "gradients", "moments"):
-            assert found[0][kind] == max(one[kind] for one in found) == getattr(said, kind), kind
+def check_memory(found: list[dict[str, int]], layout: Layout, what: str) -> None:
+    kept = activations(UNEVEN, piece_of(UNEVEN, step_of(layout), layout, 1), what, spread=False)
+    said = planned.memory(units(UNEVEN, layout), layout, kept, 1)
+    for kind in ("weights", "gradients", "moments"):
+        assert found[0][kind] == max(one[kind] for one in found) == getattr(said, kind), kind
 
-    def test_weights_travel_as_is_said(
-        self, everyones: dict[str, list[dict[str, int]]], layout: Layout, what: str
-    ) -> None:
-        said = self.said(layout, what)
-        for one in everyones[place_of(layout, what)]:
-            assert one["sent weights"] == said["weights"]
-            assert one["sent gradients"] == said["gradients"]
 
-    def test_tokens_travel_as_is_said(
-        self, everyones: dict[str, list[dict[str, int]]], layout: Layout, what: str
-    ) -> None:
-        """Whom a place goes to is the router's choice, so that of experts only the sum is known: all that is sent."""
-        said, found = self.said(layout, what), everyones[place_of(layout, what)]
-        size = layout.expert_parallel
-        sent = sum(one.get("sent experts", 0) for one in found)
-        assert sent == pytest.approx(layout.processes * said["experts"] * size / max(1, size - 1), rel=0.001)
-        for one in found:
-            assert one.get("sent context", 0) == pytest.approx(said["context"], rel=0.001)
-
-    def test_matrices_travel_as_is_said(
-        self, everyones: dict[str, list[dict[str, int]]], layout: Layout, what: str
-    ) -> None:
-        """With what an owner has of its own; rows are not cut evenly."""
-        sent = sum(one["sent muon"] for one in everyones[place_of(layout, what)])
-        said = sum(8 * unit.times * unit.here_of_muon for unit in units(UNEVEN, layout))
-        assert sent == pytest.approx(layout.processes * said, rel=0.05)
-
-    def said(self, layout: Layout, what: str) -> Counter[str]:
-        piece = piece_of(UNEVEN, step_of(layout), layout, 1)
-        sums: Counter[str] = Counter()
-        for one in transfers(UNEVEN, units(UNEVEN, layout), layout, piece, 1, what, number=4):
-            sums[one.kind] += round(one.sent)
-        return sums
+def check_transfers(found: list[dict[str, int]], layout: Layout, what: str) -> None:
+    """Whom a place goes to is the router's choice, so that of experts only the sum is known: all that is sent."""
+    piece = piece_of(UNEVEN, step_of(layout), layout, 1)
+    said: Counter[str] = Counter()
+    for each in transfers(UNEVEN, units(UNEVEN, layout), layout, piece, 1, what, number=4):
+        said[each.kind] += round(each.sent)
+    for one in found:
+        assert one["sent weights"] == said["weights"]
+        assert one["sent gradients"] == said["gradients"]
+        assert one.get("sent context", 0) == pytest.approx(said["context"], rel=0.001)
+    size = layout.expert_parallel
+    sent = sum(one.get("sent experts", 0) for one in found)
+    assert sent == pytest.approx(layout.processes * said["experts"] * size / max(1, size - 1), rel=0.001)
+    # Matrices go to their owners, with what an owner has of its own; rows are not cut evenly.
+    sent = sum(one["sent muon"] for one in found)
+    assert sent == pytest.approx(
+        layout.processes * sum(8 * unit.times * unit.here_of_muon for unit in units(UNEVEN, layout)), rel=0.05
+    )
 
 
 def test_a_piece_is_what_its_processes_have() -> None:
