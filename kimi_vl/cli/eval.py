@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _EVERY = 5.0  # seconds
 _KEY = "KIMI_VL_API_KEY"
+_AnyVersion = Annotated[
+    bool, typer.Option("--any-version", help="Take data whose files are not those that were published.")
+]
 
 
 class TasksFirst(TyperGroup):
@@ -53,6 +56,7 @@ def run(
         Path | None,
         typer.Option("--data", metavar="FOLDER", help="In the official format; from the hub if not given."),
     ] = None,
+    any_version: _AnyVersion = False,
     way: Annotated[
         str | None, typer.Option("--way", help="official, or another harness by name.", show_default=False)
     ] = None,
@@ -78,9 +82,8 @@ def run(
 
     calm_downloads()
     found = [naming.task_of(name) for name in tasks]
-    chosen = [
-        choose(task, naming.data_of(task, data, offline=offline), way=way, limit=limit, seed=seed) for task in found
-    ]
+    folders = [naming.data_of(task, data, offline=offline, any_version=any_version) for task in found]
+    chosen = [choose(task, where, way=way, limit=limit, seed=seed) for task, where in zip(found, folders, strict=True)]
     asker: Asker | None = None
     summaries = []
     for name, one in zip(tasks, chosen, strict=True):
@@ -210,6 +213,7 @@ def report(
         Path | None,
         typer.Option("--data", metavar="FOLDER", help="In the official format; from the hub if not given."),
     ] = None,
+    any_version: _AnyVersion = False,
     offline: options.Offline = False,
 ) -> None:
     """Write a page with every item of a run: pictures, answers and verdicts."""
@@ -223,7 +227,7 @@ def report(
     assert settings is not None
     task = naming.task_of(settings.task)
     limit = settings.count if settings.count < settings.of else None
-    where = naming.data_of(task, data, offline=offline)
+    where = naming.data_of(task, data, offline=offline, any_version=any_version)
     chosen = choose(task, where, way=settings.way, limit=limit, seed=settings.seed)
     peers = peers_kept(chosen, folder.resolve().parents[1])
     write_report(chosen, settings, records, target, peers=peers, before=() if before is None else _records(before))

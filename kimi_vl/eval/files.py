@@ -9,6 +9,7 @@ import ast
 import base64
 import binascii
 import csv
+import hashlib
 import json
 import sys
 from collections import Counter
@@ -25,6 +26,17 @@ def found(folder: Path, *names: str) -> Path:
         if (path := folder / name).is_file():
             return path
     raise ValueError(f"{folder} has no {' or '.join(names)}: it is not this benchmark in its official format")
+
+
+def check_published(folder: Path, sums: Mapping[str, str]) -> None:
+    """That those of these files that are there have these SHA-256 sums."""
+    for name, wanted in sums.items():
+        path = folder / name
+        if path.is_file() and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != wanted:
+            raise ValueError(
+                f"{path} is not the published file, or of another version (SHA-256 {found[:12]}…, not {wanted[:12]}…): "
+                "get that one, or take yours as it is with --any-version"
+            )
 
 
 def tables(folder: Path, *patterns: str) -> list[Path]:

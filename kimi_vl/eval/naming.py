@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from kimi_vl.eval.files import check_published
 from kimi_vl.eval.task import Source, Task
 
 # Their modules are imported when they are asked for.
@@ -71,8 +72,15 @@ def _imported(module: str, name: str) -> ModuleType:
         raise ValueError(f"task {name!r} needs the module {error.name}, which is not installed") from error
 
 
-def data_of(task: Task[Any], given: Path | None, *, offline: bool) -> Path:
-    """The folder given, or the task's own, or what the hub has. Raises: ``ValueError``."""
+def data_of(task: Task[Any], given: Path | None, *, offline: bool, any_version: bool) -> Path:
+    """The folder given, or the task's own, or what the hub has. Raises: ``ValueError``, also for unpublished files."""
+    folder = _data_of(task, given, offline=offline)
+    if not any_version:
+        check_published(folder, task.published)
+    return folder
+
+
+def _data_of(task: Task[Any], given: Path | None, *, offline: bool) -> Path:
     if given is not None:
         if not given.is_dir():
             raise ValueError(f"there is no folder {given}")

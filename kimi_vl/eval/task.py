@@ -105,7 +105,8 @@ class Task(Generic[I]):
     """``load`` reads a folder in the official format and order, and raises ``ValueError`` for what is not.
 
     ``wanted`` is the right answer as a person would read it. Items that ``together`` gives one name to are drawn
-    together or not at all, as the rotations of one question. ``peers`` stand beside every model in its table.
+    together or not at all, as the rotations of one question. ``published`` are SHA-256 sums of
+    files, as far as they are known. ``peers`` stand beside every model in its table.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Task(Generic[I]):
     groups: Callable[[I], Sequence[str]] = lambda item: ()
     together: Callable[[I], str] = lambda item: item.id
     source: Source | Path | None = None
+    published: Mapping[str, str] = field(default_factory=dict)
     peers: Mapping[str, Peer[I]] = field(default_factory=dict)
 
 

@@ -61,5 +61,6 @@ SMALL: Task[Problem] = replace(
     load=partial(load, count=COUNT),
     ways={"reading": Way(_read, _same, max_new_tokens=16), **MATHVISION.ways},
     source=None,
+    published={},
     peers={**MATHVISION.peers, "a program": Peer(lambda problem: "", version=lambda: None)},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ from kimi_vl.eval.asking import Endpoint, Question
 from kimi_vl.eval.record import Record, begin, records_of, settings_of
 from kimi_vl.eval.run import choose
 from kimi_vl.eval.task import user
+from kimi_vl.eval.tasks.mathvision import MATHVISION
 from tests.browsing import opened
 from tests.eval.small import COUNT, SMALL, write_small
 from tests.serving import Server, serving
@@ -224,9 +227,23 @@ def test_ones_own_module_is_listed_from_where_it_lies(tmp_path: Path) -> None:
 
 def test_data_that_is_not_there_is_told() -> None:
     with pytest.raises(ValueError, match="there is no folder nowhere"):
-        naming.data_of(SMALL, Path("nowhere"), offline=True)
+        naming.data_of(SMALL, Path("nowhere"), offline=True, any_version=False)
     with pytest.raises(ValueError, match="the data of small is on no hub: give its folder with --data"):
-        naming.data_of(SMALL, None, offline=True)
+        naming.data_of(SMALL, None, offline=True, any_version=False)
+
+
+def test_data_of_another_version_is_told(data: Path, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "kimi_vl.cli", "eval", "mathvision", "--data", str(data), "--run", str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "test.jsonl is not the published file, or of another version (SHA-256" in ended.stderr
+    assert "36608758db62…" in ended.stderr and ended.stderr.count("\n") == 1
+    assert naming.data_of(MATHVISION, data, offline=True, any_version=True) == data
+    sums = {name: hashlib.sha256((data / name).read_bytes()).hexdigest() for name in MATHVISION.published}
+    ours = replace(MATHVISION, published={**sums, "not/there": "0"})
+    assert naming.data_of(ours, data, offline=True, any_version=False) == data
 
 
 def test_mistakes_are_told_before_a_model_is_opened(tmp_path: Path) -> None:

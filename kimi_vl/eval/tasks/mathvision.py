@@ -97,5 +97,6 @@ MATHVISION = Task(
     ways={"official": Way(_ask, _mark, max_new_tokens=2048)},
     groups=_groups,
     source=Source("MathLLMs/MathVision", ("data/test.jsonl", "images/*")),
+    published={"data/test.jsonl": "36608758db6205692f59423316ba281a4e2e5f23286452ae31739ed4278133a8"},
     peers={"letters by lot": Peer(_by_lot)},
 )

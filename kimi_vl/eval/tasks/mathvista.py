@@ -219,4 +219,5 @@ MATHVISTA = Task(
     },
     groups=_groups,
     source=Source("AI4Math/MathVista", ("data/testmini-*.parquet",)),
+    published={"data/testmini.json": "ab0148dca9d401c31cc47f29b3826eec28a76ff155a1c0878d81e8daf0413480"},
 )

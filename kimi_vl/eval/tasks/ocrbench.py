@@ -109,4 +109,5 @@ OCRBENCH = Task(
     ways={"official": Way(_ask, _mark)},
     groups=_groups,
     source=Source("echo840/OCRBench", (_TABLES,)),
+    published={"OCRBench/OCRBench.json": "df75957e75ea052e9f38f2c67a4f6676103998517345cf49ef7d03b62c835864"},
 )
