@@ -199,7 +199,7 @@ def test_what_is_no_task_is_told(name: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("wishes", "told"),
     [
-        ({"way": "my"}, "small is not asked the way 'my'; known are reading, official"),
+        ({"way": "my"}, "small is not asked the way 'my'; known are reading, official, lmms-eval"),
         ({"limit": 0}, "the limit must be at least 1, not 0"),
     ],
 )
@@ -221,7 +221,7 @@ def test_ones_own_module_is_listed_from_where_it_lies(tmp_path: Path) -> None:
         for module in ("mine", "json")
     ]  # fmt: skip
     assert told[0].returncode == 0, told[0].stderr
-    assert told[0].stdout.split()[:3] == ["mine:MINE", "reading,", "official"]
+    assert told[0].stdout.split()[:3] == ["mine:MINE", "reading,", "official,"]
     assert (told[1].returncode, told[1].stderr) == (2, "kimi-vl: there are no tasks in json\n")
 
 

@@ -18,6 +18,7 @@ _COUNT = 3040
 _COLUMNS = ("id", "question", "options", "image", "answer", "level", "subject")
 _PLACEHOLDER = re.compile(r"<image\d+>")
 _INSTRUCTION = 'Please solve the problem step by step and put your answer in one "\\boxed{}".'
+_LETTER = "Answer the question with the option's letter from the given choices directly."
 
 _calculator = Calculator()
 
@@ -65,9 +66,18 @@ def load(folder: Path, *, count: int = _COUNT) -> list[Problem]:
 
 def _ask(problem: Problem) -> tuple[Message, ...]:
     text = f"{_INSTRUCTION}\n{_PLACEHOLDER.sub('', problem.question).strip()}"
-    if problem.options:
-        text += "\nChoices: " + "\n".join(f"{letter}. {option}" for letter, option in lettered(problem.options).items())
-    return (user(problem.picture, text),)
+    return (user(problem.picture, text + _choices(problem)),)
+
+
+def _ask_lmms_eval(problem: Problem) -> tuple[Message, ...]:
+    """With the marks of pictures left in, and a request for a bare letter behind one for steps."""
+    text = f"{_INSTRUCTION}{problem.question}{_choices(problem)}"
+    return (user(problem.picture, f"{text}\n{_LETTER}" if problem.options else text),)
+
+
+def _choices(problem: Problem) -> str:
+    told = [f"{letter}. {option}" for letter, option in lettered(problem.options).items()]
+    return "\nChoices: " + "\n".join(told) if told else ""
 
 
 def _mark(problem: Problem, said: str, lots: Random) -> Verdict:
@@ -94,7 +104,10 @@ MATHVISION = Task(
     about=(__doc__ or "").splitlines()[0],
     load=load,
     wanted=lambda item: f"{item.answer} {item.value}".strip(),
-    ways={"official": Way(_ask, _mark, max_new_tokens=2048)},
+    ways={
+        "official": Way(_ask, _mark, max_new_tokens=2048),
+        "lmms-eval": Way(_ask_lmms_eval, _mark, max_new_tokens=16384),
+    },
     groups=_groups,
     source=Source("MathLLMs/MathVision", ("data/test.jsonl", "images/*")),
     published={"data/test.jsonl": "36608758db6205692f59423316ba281a4e2e5f23286452ae31739ed4278133a8"},
