@@ -37,9 +37,9 @@ def check(name: str) -> None:
         (message,) = way.ask(item)
         shown = [part for part in message.parts if isinstance(part, PicturePart)]
         assert len(shown) == len(item.pictures)
-        assert isinstance(message.parts[-1], TextPart) and message.parts[-1].text.endswith(item.question)
-        assert way.mark(item, item.wanted, lots).score == 1.0
-        wrong = way.mark(item, f"{item.wanted} or not", lots)
+        assert isinstance(message.parts[-1], TextPart) and message.parts[-1].text.endswith(item.exam.question)
+        assert way.mark(item, item.exam.wanted, lots).score == 1.0
+        wrong = way.mark(item, f"{item.exam.wanted} or not", lots)
         assert wrong.score == 0.0 or (name in OF_LINES and 0 < wrong.score < 1)
         nothing = way.mark(item, " ", lots)
         assert (nothing.score, nothing.read) == (0.0, None)
@@ -61,7 +61,14 @@ def test_so_it_is_on_screens(name: str) -> None:
 @needs_data
 def test_lines_are_told_by_the_characters_that_are_right() -> None:
     task, items = some("LINES", 6)
-    said = [items[0].wanted, f" {items[1].wanted}\n", items[2].wanted[1:], "", items[4].wanted.upper(), "a" * 300]
+    said = [
+        items[0].exam.wanted,
+        f" {items[1].exam.wanted}\n",
+        items[2].exam.wanted[1:],
+        "",
+        items[4].exam.wanted.upper(),
+        "a" * 300,
+    ]
     way = task.ways["nano"]
     marked = [Marked(item, way.mark(item, text, lots)) for item, text in zip(items, said, strict=True)]
     figures = character_error_rate(heldout.lines(6), said)

@@ -281,6 +281,9 @@ def test_an_answer_goes_on_with_what_is_begun(server: Server) -> None:
     body = {"messages": [*user(*LINE), {"role": "assistant", "content": begun}], "continue_final_message": True}
     (choice,) = both(server, body).values()
     assert (begun + choice["content"], choice["finish_reason"]) == (LINE_SAYS, "stop")
+    # Marks of thoughts are text to a model that has none.
+    quoted = {**body, "messages": [*user(*LINE), {"role": "assistant", "content": "◁think▷"}], "max_tokens": 1}
+    assert server.post(PATH, quoted).status_code == 200
     tokens = server.post("/v1/tokenize", body).json()["tokens"]
     assert tokens == server.post("/v1/tokenize", {**body, "add_generation_prompt": False}).json()["tokens"]
     alone = server.post("/v1/tokenize", {"messages": user(*LINE)}).json()["tokens"]

@@ -15,7 +15,7 @@ from kimi_vl.grammar import Grammar
 from kimi_vl.sampling import SamplingParams
 from kimi_vl.serve.limits import ServerLimits
 from kimi_vl.serve.parts import MARKS, Marks
-from kimi_vl.serve.request_schema import AnsweredRequest, Effort, SampledRequest
+from kimi_vl.serve.request_schema import AnsweredRequest, ContinuedRequest, Effort, SampledRequest
 from kimi_vl.serve.tools import ToolChoice, as_messages, parse_choice, parse_tools
 from kimi_vl.thinking import Thinking
 from kimi_vl.tokenizer import Tokenizer
@@ -137,18 +137,13 @@ def schema_of(kind: str, schema: Mapping[str, Any] | None, name: str, limits: Se
     return schema
 
 
-def continues(
-    messages: Sequence[Message],
-    continue_final_message: bool | None,
-    add_generation_prompt: bool | None,
-    marks: Marks,
-) -> bool:
+def continues(messages: Sequence[Message], request: ContinuedRequest, habits: Habits) -> bool:
     """Whether the answer goes on with the last message. Raises: ``ValueError`` if it cannot, or none would begin."""
-    if not continue_final_message:
-        if add_generation_prompt is False:
+    if not request.continue_final_message:
+        if request.add_generation_prompt is False:
             raise ValueError("add_generation_prompt is false without continue_final_message: set that too, or neither")
         return False
-    if add_generation_prompt:
+    if request.add_generation_prompt:
         raise ValueError("continue_final_message and add_generation_prompt are both true: set one of them")
     last = messages[-1] if messages else None
     if last is None or last.role != "assistant":
@@ -156,8 +151,8 @@ def continues(
             "continue_final_message is true, but the last message is not the assistant's: end with what it begins to "
             "say, or leave continue_final_message out"
         )
-    said = "".join(part.text for part in last.parts if isinstance(part, TextPart))
-    if said.rfind(marks.think) > said.rfind(marks.answer):
+    said, marks = "".join(part.text for part in last.parts if isinstance(part, TextPart)), habits.marks
+    if habits.thinks and said.rfind(marks.think) > said.rfind(marks.answer):
         raise ValueError(
             f"continue_final_message is true, but the last message ends within a thought: close it with {marks.answer}"
         )

@@ -42,7 +42,7 @@ def ask_of(request: ChatRequest, habits: Habits, limits: ServerLimits) -> Ask:
     if request.top_logprobs is not None and not request.logprobs:
         raise ValueError("top_logprobs is given without logprobs: set logprobs to true, or leave it out")
     thinks, budget = thinking(request, request.reasoning_effort, habits)
-    goes_on = continues(messages, request.continue_final_message, request.add_generation_prompt, habits.marks)
+    goes_on = continues(messages, request, habits)
     return Ask(
         messages=messages,
         params=sampling(

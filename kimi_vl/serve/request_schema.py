@@ -74,17 +74,22 @@ class ResponseFormat(BaseModel):
     json_schema: _Object | None = None
 
 
-class ChatRequest(AnsweredRequest):
+class ContinuedRequest(AnsweredRequest):
+    """One that ends with its messages."""
+
+    continue_final_message: bool | None = Field(
+        default=None, description="The answer goes on with the last message, which is the assistant's."
+    )
+    add_generation_prompt: bool | None = Field(default=None, description="The contrary of continue_final_message.")
+
+
+class ChatRequest(ContinuedRequest):
     """``POST /v1/chat/completions``."""
 
     messages: list[_Object] = Field(
         description="Turns of system, developer, user, assistant and tool. Content is text, or a list of texts, "
         "pictures and files in their order."
     )
-    continue_final_message: bool | None = Field(
-        default=None, description="The answer goes on with the last message, which is the assistant's."
-    )
-    add_generation_prompt: bool | None = Field(default=None, description="The contrary of continue_final_message.")
     stream_options: StreamOptions | None = None
     max_tokens: _Count | None = None
     max_completion_tokens: _Count | None = None
@@ -183,13 +188,11 @@ class CompletionRequest(SampledRequest):
         return self
 
 
-class TokenizeRequest(AnsweredRequest):
+class TokenizeRequest(ContinuedRequest):
     """``POST /v1/tokenize``: a conversation with its pictures, or plain text as ``prompt``."""
 
     messages: list[_Object] | None = None
     prompt: str | None = None
-    continue_final_message: bool | None = None
-    add_generation_prompt: bool | None = None
     response_format: ResponseFormat | None = None
 
     @model_validator(mode="after")

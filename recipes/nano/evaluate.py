@@ -1,13 +1,13 @@
 """Measures nano on what it never saw; recipes.nano.heldout says what that is.
 
     python -m recipes.nano.evaluate lines|screens [--model FOLDER] [--count 1000]     character error rate
-    python -m recipes.nano.evaluate lines|screens --model tesseract                   the same lines, by Tesseract 5
     python -m recipes.nano.evaluate emoji [--model FOLDER]                            top-1 among 200 names
-    python -m recipes.nano.evaluate pointing|charts|counting|… [--model FOLDER|blind] right answers of each kind
+    python -m recipes.nano.evaluate pointing|charts|counting|… [--model FOLDER]       right answers of each kind
     python -m recipes.nano.evaluate needle|needle-text|documents [--window 4096]      the same of long ones
 
-A FOLDER in 4 bits (kimi-vl quantize nano FOLDER) is run by the engine; "blind" answers without looking. Prints one
-JSON object. Of long ones it asks 200 if not told otherwise.
+In the weights' own precision; a FOLDER in 4 bits (kimi-vl quantize nano FOLDER) is run by the engine. Prints one JSON
+object. Of long ones it asks 200 if not told otherwise. The same sets with Tesseract and others beside, by the engine or
+an endpoint and item by item: recipes.nano.tasks.
 """
 
 import argparse
@@ -31,10 +31,9 @@ from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
 from kimi_vl.model.attention import LatentCache
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.processor import ModelInputs
-from recipes.nano import heldout, questions, tesseract
+from recipes.nano import heldout, questions
 from recipes.nano.evaluation import EVAL_NAMES
 from recipes.nano.heldout import KINDS, LONG, READ, Exam, WrittenLine, lines, screen_lines
-from recipes.nano.long_text import TRAINED
 from recipes.nano.samples import question_of
 from recipes.nano.scenes import heldout_emoji
 
@@ -183,29 +182,23 @@ def main() -> None:
     parser.add_argument("what", choices=[*LINES, "emoji", *KINDS, *LONG])
     parser.add_argument("--model", default="nano")
     parser.add_argument("--count", type=int)
-    parser.add_argument("--window", type=int, default=4 * TRAINED, help="tokens of a long one")
+    parser.add_argument("--window", type=int, default=heldout.WINDOW, help="tokens of a long one")
     args = parser.parse_args()
     count = args.count or (200 if args.what in LONG else 1000)
-    processor = KimiVLProcessor.from_pretrained("nano" if args.model in ("tesseract", "blind") else args.model)
+    processor = KimiVLProcessor.from_pretrained(args.model)
     if args.what == "emoji":
         figures = emoji_top1(open_model(args.model), processor)
     elif args.what in LINES:
         written = LINES[args.what](count)
-        if args.model == "tesseract":
-            said: Iterator[str] = (tesseract.read(line.image) for line in written)
-        else:
-            conversations = (asked([line.image], READ, processor) for line in written)
-            said = says(open_model(args.model), processor, conversations, heldout.LINE_TOKENS)
+        conversations = (asked([line.image], READ, processor) for line in written)
+        said = says(open_model(args.model), processor, conversations, heldout.LINE_TOKENS)
         figures = character_error_rate(written, said)
     else:
         drawn = LONG[args.what](count, args.window) if args.what in LONG else KINDS[args.what](count)
         # Drawn when they are asked, and let go when they are marked: the pages of all would fill the memory.
         exams, asking = tee(drawn)
-        if args.model == "blind":
-            said = (exam.blind for exam in asking)
-        else:
-            conversations = (asked(exam.pictures, exam.question, processor, pages=exam.pages) for exam in asking)
-            said = says(open_model(args.model), processor, conversations, heldout.ANSWER_TOKENS)
+        conversations = (asked(exam.pictures, exam.question, processor, pages=exam.pages) for exam in asking)
+        said = says(open_model(args.model), processor, conversations, heldout.ANSWER_TOKENS)
         figures = right_answers(exams, said)
     length = {"window": args.window} if args.what in LONG else {}
     print(json.dumps({"what": args.what, **length, "model": args.model, **figures}))

@@ -7,17 +7,14 @@ one is right, and pointing, whose answer is the middle of what is looked for.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from kimi_vl.train.watching.examining import Question
-from recipes.nano import heldout, questions, scenes
+from recipes.nano import heldout
 from recipes.nano.conversation import Conversation, Turn
-from recipes.nano.evaluation import EVAL_NAMES
 from recipes.nano.heldout import Exam, WrittenLine
-from recipes.nano.long_text import TRAINED
 from recipes.nano.samples import of_conversation
-
-WINDOW = 4 * TRAINED  # tokens among which a needle lies: four times the window of the stages before
 
 
 def lines(count: int) -> Iterator[Question]:
@@ -30,9 +27,8 @@ def screen_lines(count: int) -> Iterator[Question]:
 
 def names(count: int) -> Iterator[Question]:
     """Of drawings in the style that is held out."""
-    for name in EVAL_NAMES[:count]:
-        turn = Turn(questions.NAME[0], name)
-        yield Question(of_conversation(Conversation((scenes.heldout_emoji(name),), (turn,))), partial(_same, name))
+    for exam in heldout.names(count):
+        yield replace(_asked(exam), is_right=partial(_same, exam.wanted))
 
 
 def counting(count: int) -> Iterator[Question]:
@@ -56,7 +52,7 @@ def several(count: int) -> Iterator[Question]:
 
 
 def needle(count: int) -> Iterator[Question]:
-    return map(_asked, heldout.needle(count, WINDOW))
+    return map(_asked, heldout.needle(count, heldout.WINDOW))
 
 
 def _written(line: WrittenLine) -> Question:

@@ -7,8 +7,8 @@ models, or two days, are asked the same.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
@@ -16,6 +16,7 @@ from PIL import Image
 
 from recipes.nano import long_pages, long_text, questions, scenes, several
 from recipes.nano.conversation import Conversation, Turn
+from recipes.nano.evaluation import EVAL_NAMES
 from recipes.nano.figures import charts, receipts, tables
 from recipes.nano.fonts import Split
 from recipes.nano.lines import line_sample
@@ -25,6 +26,7 @@ from recipes.nano.questions import CANNOT_TELL
 from recipes.nano.screens import sources
 
 SEED = 0
+READ = questions.READ[0]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Exam:
     pictures: tuple[Image.Image, ...]
     question: str
     wanted: str
-    is_right: Callable[[str], bool]
+    is_right: Callable[[str], bool] = field(repr=False)
     kind: str
     blind: str
     pages: bool = False
@@ -105,12 +107,27 @@ KINDS: dict[str, Callable[[int], Iterator[Exam]]] = {
 }
 
 
+def names(count: int) -> Iterator[Exam]:
+    """What is this: a drawing in the style that training never draws, one of each name."""
+    for name in EVAL_NAMES[:count]:
+        picture = scenes.heldout_emoji(name)
+        yield Exam((picture,), questions.NAME[0], name, partial(_same, name), "names", EVAL_NAMES[0])
+
+
+def reading(lines: Iterable[WrittenLine]) -> Iterator[Exam]:
+    """Lines as exams, in which only a whole one is right. White space is read as single blanks."""
+    for line in lines:
+        wanted = " ".join(line.text.split())
+        yield Exam((line.image,), READ, wanted, partial(_same, wanted), "lines", "")
+
+
 # Long ones, of up to ``window`` tokens --------------------------------------------------------------------
 
 DEPTHS = 4
 DISTRACTING = 3  # facts of the same kind
 FOR_QUESTION = 60  # tokens, with all that stands round it
 NUMBER = "number of pages"
+WINDOW = 4 * long_text.TRAINED  # tokens, if not told otherwise: four times the window of the stages before
 
 
 def needle(count: int, window: int) -> Iterator[Exam]:
@@ -201,8 +218,6 @@ LONG: dict[str, Callable[[int, int], Iterator[Exam]]] = {
     "needle-text": needle_in_text,
     "documents": documents,
 }
-
-READ = questions.READ[0]
 # Most that an answer may have.
 LINE_TOKENS = 96
 ANSWER_TOKENS = 64
