@@ -80,6 +80,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "kimi_vl.model.rotary",
         "kimi_vl.model.segments",
     ),
+    "kimi_vl.engine.exact": (*MODEL, "kimi_vl.engine.pages", "kimi_vl.engine.weights"),
     "kimi_vl.engine.weights": NUMBERS,
     "kimi_vl.engine.int4": (),
     "kimi_vl.engine.opened": (),

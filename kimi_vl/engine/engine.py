@@ -22,7 +22,7 @@ from kimi_vl.engine.backend import backend
 from kimi_vl.engine.features import FeatureCache
 from kimi_vl.engine.fitting import check_start
 from kimi_vl.engine.layout import stored_bytes
-from kimi_vl.engine.model import EngineModel
+from kimi_vl.engine.model import EngineModel, Served
 from kimi_vl.engine.pages import PAGE, CacheDtype, PagePool
 from kimi_vl.engine.plan import Limits, int4_weights
 from kimi_vl.engine.request import Progress, Request, Running, request_of
@@ -78,7 +78,7 @@ class Shown:
 class Engine:
     """Serves requests until there are none."""
 
-    def __init__(self, model: EngineModel, options: EngineOptions = EngineOptions()) -> None:
+    def __init__(self, model: Served, options: EngineOptions = EngineOptions()) -> None:
         self.model = model
         self.options = options
         self._pool = PagePool(-(-options.context // PAGE))
@@ -116,6 +116,16 @@ class Engine:
         # what is there now stays: to look through all of it for garbage would cost a part of every step
         gc.freeze()
         return engine
+
+    def forget(self) -> None:
+        """Keeps nothing of what was read and seen, as is due when the model's weights have changed.
+
+        Raises: ``ValueError`` while it is at work.
+        """
+        if self.busy:
+            raise ValueError("the engine is at work: let it end, or cancel its requests, before it forgets")
+        self._pool.forget()
+        self._features.forget()
 
     @property
     def config(self) -> KimiVLConfig:
@@ -201,7 +211,7 @@ class Engine:
             assert not self.busy, "requests wait, but none can go on"
             return []
         pieces = self._scheduler.with_guesses(pieces, self.options.speculation)
-        with torch_threads(self.model.backend.torch_threads):
+        with torch_threads(self.model.torch_threads):
             seen = [(piece, shown) for piece in pieces if (shown := self._see(piece)) is not None]
             if not seen:
                 return []

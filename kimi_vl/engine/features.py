@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from torch import Tensor
 
-from kimi_vl.engine.model import EngineModel
+from kimi_vl.engine.model import Served
 from kimi_vl.engine.request import Picture
 
 
@@ -25,11 +25,14 @@ class FeatureCache:
         self.most_tokens = most_tokens
         self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
 
+    def forget(self) -> None:
+        self._kept.clear()
+
     @property
     def tokens(self) -> int:
         return sum(len(features) for features in self._kept.values())
 
-    def get(self, picture: Picture, model: EngineModel) -> Tensor:
+    def get(self, picture: Picture, model: Served) -> Tensor:
         """[tokens, D] float32."""
         digest = picture.span.digest
         if digest not in self._kept:

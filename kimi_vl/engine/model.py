@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -31,6 +31,20 @@ from kimi_vl.model.vision import MoonViT, MoonVitEncoderLayer, merge_patches, ro
 
 # Of 16 tokens each.
 EXACT_BLOCKS = 128
+
+
+class Served(Protocol):
+    """What the engine needs of a model: one in 4 bits as below, or one as it is (:mod:`kimi_vl.engine.exact`)."""
+
+    config: KimiVLConfig
+
+    @property
+    def torch_threads(self) -> int: ...
+    def new_cache(self, pages: int, dtype: CacheDtype = "bfloat16") -> Tensor: ...
+    def embed(self, ids: Tensor) -> Tensor: ...
+    def image_features(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor: ...
+    def run(self, x: Tensor, segments: Sequence[Segment], cache: Tensor) -> Tensor: ...
+    def logits(self, x: Tensor) -> Tensor: ...
 
 
 class EngineModel:
@@ -56,6 +70,11 @@ class EngineModel:
         config = read_config(folder)
         tower, projector = store.read_vision(folder, config, backend)
         return cls(config, store.read_decoder(folder, config), tower, projector, backend)
+
+    @property
+    def torch_threads(self) -> int:
+        """That torch may use beside the native functions."""
+        return self.backend.torch_threads
 
     def new_cache(self, pages: int, dtype: CacheDtype = "bfloat16") -> Tensor:
         """[layers, pages, 64, …] of rows as :mod:`kimi_vl.engine.latents` has them."""

@@ -103,6 +103,11 @@ class PagePool:
             if not self._holders[page]:
                 self._free[page] = None
 
+    def forget(self) -> None:
+        """Whatever pages hold, none is known by it any more."""
+        self._key_of.clear()
+        self._page_of.clear()
+
     def name(self, page: int, key: Key) -> None:
         """Says what a page that is held and full contains. The first page of a key stays its page."""
         if key not in self._page_of and page not in self._key_of:

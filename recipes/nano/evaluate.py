@@ -155,6 +155,7 @@ def emoji_top1(model: KimiVL | Engine, processor: KimiVLProcessor) -> dict[str, 
         if isinstance(model, KimiVL):
             right += likeliest_name(model.model, inputs, names) == index
         else:
+            assert isinstance(model.model, EngineModel)
             right += likeliest_name_in_4_bits(model.model, inputs, names) == index
     said = sum(text == name for text, name in zip(says(model, processor, conversations, 16), EVAL_NAMES, strict=True))
     return {"names": len(names), "top_1": right / len(names), "said_exactly": said / len(names)}
