@@ -44,10 +44,10 @@ from kimi_vl.train.fused import fuse_experts
 from kimi_vl.train.learning import learner
 from kimi_vl.train.learning.balance import moe_layers
 from kimi_vl.train.learning.learned import Pupil
-from kimi_vl.train.learning.losses import token_loss
+from kimi_vl.train.learning.losses import token_logprobs
 from kimi_vl.train.loop import Schedule, train
+from kimi_vl.train.opening import keep_memory
 from kimi_vl.train.optim import muon_adamw
-from kimi_vl.train.run import keep_memory
 from kimi_vl.train.stages import vision
 from recipes.nano import captioned, questions, scenes
 from recipes.nano.conversation import Conversation, Turn
@@ -371,7 +371,7 @@ def _loss(model: KimiVLForConditionalGeneration, samples: Sequence[Sample]) -> t
         features = model.image_features(normalised(batch.pixels, PICTURES), batch.image_grid_hws)
     states = model.hidden(model.embed(batch.input_ids, features), batch.positions, batch.lengths).states
     logits, targets = model.language_model.lm_head(states[batch.seen]), batch.targets[batch.seen]
-    loss = token_loss(logits, targets, batch.weights) / batch.totals.weight
+    loss = -(batch.weights * token_logprobs(logits, targets)).sum() / batch.totals.weight
     return float(loss), float((logits.argmax(-1) == targets).float().mean())
 
 

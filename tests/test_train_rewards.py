@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from kimi_vl.marks import THOUGHT
 from kimi_vl.train import rewards
 from kimi_vl.train.rewards import Choice, Inside, Judge, Rule, Several, Value, parts
 
@@ -91,5 +92,5 @@ def test_a_judge_that_is_late_or_gone_is_stopped_and_begins_anew(end: signal.Sig
     ],
 )
 def test_an_answer_has_its_form(text: str, wanted: tuple[str, str] | None) -> None:
-    found = parts(text, "<t>", "</t>")
+    found = parts(text.replace("<t>", THOUGHT.opening).replace("</t>", THOUGHT.closing))
     assert found == (None if wanted is None else rewards.Parts(*wanted))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from kimi_vl.train.recipe import RunRecipe
+    from kimi_vl.train.watching.log import Listener
+
 _EVERY = 5.0  # seconds
+_TOLD = ("text", "caption", "siglip", "reading", "reward", "right", "length")
 
 
 def _teller(steps: int) -> Callable[[Mapping[str, float]], None]:
@@ -25,7 +30,7 @@ def _teller(steps: int) -> Callable[[Mapping[str, float]], None]:
         if time.monotonic() - last < _EVERY and not done:
             return
         last = time.monotonic()
-        parts = [f"{name} {line[name]:.3f}" for name in ("text", "caption", "siglip", "reading") if name in line]
+        parts = [f"{name} {line[name]:.3f}" for name in _TOLD if name in line]
         left = timedelta(seconds=round(line["seconds_left"]))
         speed = f"{line['samples_per_second']:.0f} samples/s, {line['tokens_per_second']:.0f} tokens/s"
         print(
@@ -43,6 +48,24 @@ def _done(run: Path) -> int:
     return 0 if stored is None else stored.progress.step
 
 
+def _runner(path: Path, wishes: Sequence[str], workers: int | None) -> tuple[RunRecipe, Callable[[Listener], Path]]:
+    """The recipe of a file, and what runs it."""
+    from kimi_vl.train.rl.recipe import STAGE, read_rl_recipe
+    from kimi_vl.train.tables import read_tables
+
+    if read_tables(path, wishes).get("stage") == STAGE:
+        answering = read_rl_recipe(path, wishes)
+        from kimi_vl.train.rl.run import run as run_rl
+
+        return answering, lambda listener: run_rl(answering, listener=listener)
+    from kimi_vl.train.recipe import read_recipe
+
+    read = read_recipe(path, wishes)
+    from kimi_vl.train.run import run as run_stage
+
+    return read, lambda listener: run_stage(read, workers=workers, listener=listener)
+
+
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.", show_default=False)],
     wishes: Annotated[
@@ -56,14 +79,11 @@ def run(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Keep the figures for TensorBoard too.")] = False,
 ) -> None:
     """Train one stage, or go on with it; under torchrun with several processes."""
-    from kimi_vl.train.recipe import read_recipe
-
-    read = read_recipe(recipe, wishes or [])
+    read, train = _runner(recipe, wishes or [], workers)
     # Sources of one's own lie where one is.
     sys.path.insert(0, "")
 
     from kimi_vl.train import parallel
-    from kimi_vl.train.run import run as train
 
     listeners = [_teller(read.steps)]
     with ExitStack() as stack:
@@ -77,7 +97,7 @@ def run(
                 listener(line)
 
         try:
-            folder = train(read, workers=workers, listener=tell)
+            folder = train(tell)
         except KeyboardInterrupt:
             if not parallel.rank():
                 print(

@@ -248,6 +248,10 @@ class Engine:
             merge_kernel_size=self.config.vision_config.merge_kernel_size,
         )
 
+    def features(self, request: Request) -> list[Tensor]:
+        """What the model sees of each of a request's pictures, [tokens, D], at no cost if it has just been asked."""
+        return [self._features.get(picture, self.model) for picture in request.pictures]
+
     def _see(self, piece: Piece) -> list[Shown] | None:
         """``None`` if its pictures cannot be seen: then its request has failed, and the others go on."""
         try:

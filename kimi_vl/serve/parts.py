@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from enum import Enum, auto
 
+from kimi_vl.marks import OTHER_THOUGHT, THOUGHT
 from kimi_vl.transcript import StopStrings
 
 
@@ -21,8 +22,8 @@ from kimi_vl.transcript import StopStrings
 class Marks:
     """What stands around a thought, and around a call."""
 
-    think: str = "◁think▷"
-    answer: str = "◁/think▷"
+    think: str = THOUGHT.opening
+    answer: str = THOUGHT.closing
     call: str = "<tool_call>"
     called: str = "</tool_call>"
 
@@ -32,7 +33,7 @@ MARKS = Marks()
 
 def marks_in(template: str) -> Marks:
     """Those of the family of thoughts that a checkpoint's chat template speaks of; the model's own if of none."""
-    other = replace(MARKS, think="<think>", answer="</think>")
+    other = replace(MARKS, think=OTHER_THOUGHT.opening, answer=OTHER_THOUGHT.closing)
     return other if other.answer in template and MARKS.answer not in template else MARKS
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+_T = TypeVar("_T")
 
 
 def join() -> torch.device:
@@ -66,13 +68,24 @@ def total_by_name(figures: Mapping[str, float]) -> dict[str, float]:
     return sums
 
 
+def of_all(mine: Sequence[_T]) -> list[_T]:
+    """What every process has, in the order of ranks."""
+    together: list[Sequence[_T]] = [mine]
+    if world_size() > 1:
+        together = [[] for _ in range(world_size())]
+        dist.all_gather_object(together, mine)
+    return [one for some in together for one in some]
+
+
+def wait() -> None:
+    """Until all processes have come so far."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 def everyones(names: Iterable[str]) -> frozenset[str]:
     """The names that any process has."""
-    together = [list(names)]
-    if world_size() > 1:
-        mine, together = together[0], [[] for _ in range(world_size())]
-        dist.all_gather_object(together, mine)
-    return frozenset(name for some in together for name in some)
+    return frozenset(of_all(list(names)))
 
 
 class _Gathered(torch.autograd.Function):
@@ -145,6 +158,30 @@ def ready(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.reshard()
+
+
+@contextlib.contextmanager
+def whole(model: nn.Module) -> Iterator[None]:
+    """While this is entered, every weight is there in all processes, and each may call any part as often as it likes.
+
+    All of the model must have been called before, for what is called first is taken for all of it.
+    """
+    if world_size() == 1:
+        yield
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for each in parts:
+        each.set_reshard_after_forward(False, recurse=False)
+        each.unshard()
+    try:
+        yield
+    finally:
+        for each in parts:
+            # As it was laid out: the outermost part stays together between its passes.
+            each.set_reshard_after_forward(each is not model, recurse=False)
+            each.reshard()
 
 
 # ---- weights, of which every process holds some rows ----

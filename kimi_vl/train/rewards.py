@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from kimi_vl.apart import Apart, answering
+from kimi_vl.marks import THOUGHT
 
 _LONGEST = 200  # characters of what is said: no right answer has more
 
@@ -92,9 +93,9 @@ class Parts:
     said: str
 
 
-def parts(text: str, opening: str, closing: str) -> Parts | None:
+def parts(text: str) -> Parts | None:
     """Of an answer that has the form: a thought between its marks, each there once, and something said after it."""
-    text = text.strip()
+    text, (opening, closing) = text.strip(), THOUGHT
     if not text.startswith(opening) or text.count(opening) != 1 or text.count(closing) != 1:
         return None
     thought, _, said = text.removeprefix(opening).partition(closing)

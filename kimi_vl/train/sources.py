@@ -5,16 +5,15 @@ In: :class:`Recipe`, its stage, and the processor of the model that learns. Out:
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from kimi_vl.processor import KimiVLProcessor
 from kimi_vl.train.data.conversations import Conversations
 from kimi_vl.train.data.mixture import Mixture, Source
 from kimi_vl.train.data.packing import Batch, Sample
 from kimi_vl.train.data.resolution import Resolution
+from kimi_vl.train.functions import function
 from kimi_vl.train.recipe import Recipe, SourceRecipe
 from kimi_vl.train.stage import Stage
 from kimi_vl.train.watching.examining import Exam, Question
@@ -60,7 +59,7 @@ def _opened(source: SourceRecipe, processor: KimiVLProcessor, context: int) -> S
         contents = f"SHA-256 {conversations.report.digest} at a context of {context}"
         return Source(source.name, source.weight, conversations.draw, source.weight_end, contents)
     assert source.draw is not None
-    draw: Callable[[int, int], Sample] = _function(f"source {source.name}", source.draw)
+    draw: Callable[[int, int], Sample] = function(f"source {source.name}", source.draw)
     return Source(source.name, source.weight, draw, source.weight_end)
 
 
@@ -68,20 +67,9 @@ def exams_of(recipe: Recipe) -> list[Exam]:
     """What is asked at every save. Raises ``ValueError`` for functions that there are not, and for no questions."""
     exams = []
     for exam in recipe.exams:
-        draw: Callable[[int], Iterable[Question]] = _function(f"exam {exam.name}", exam.draw)
+        draw: Callable[[int], Iterable[Question]] = function(f"exam {exam.name}", exam.draw)
         questions = list(draw(exam.count))
         if not questions:
             raise ValueError(f"exam {exam.name}: {exam.draw} gives no question for a count of {exam.count}")
         exams.append(Exam(exam.name, questions))
     return exams
-
-
-def _function(whose: str, path: str) -> Callable[..., Any]:
-    module, colon, name = path.partition(":")
-    try:
-        draw: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{whose}: there is no {path}: {error}") from None
-    if not colon or not callable(draw):
-        raise ValueError(f"{whose}: draw must be module:function, not {path!r}")
-    return draw

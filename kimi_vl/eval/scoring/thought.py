@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_MARKS = (("◁think▷", "◁/think▷"), ("<think>", "</think>"))
+from kimi_vl.marks import OTHER_THOUGHT, THOUGHT
 
 
 def said(text: str) -> str:
@@ -10,7 +10,7 @@ def said(text: str) -> str:
 
     The opening mark may have been in the prompt. A mark that comes after the thought is text.
     """
-    for opening, closing in _MARKS:
+    for opening, closing in (THOUGHT, OTHER_THOUGHT):
         _, closed, after = text.partition(closing)
         if closed:
             return after.strip()

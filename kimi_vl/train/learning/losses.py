@@ -13,25 +13,30 @@ MOST_LOGITS = 2**29
 LOGITS_OF_A_PIECE = 2**28
 
 
-def token_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum of the cross entropies of ``logits`` [n, V] against ``targets`` [n], weights [n] float32."""
-    return (weights * F.cross_entropy(logits.float(), targets, reduction="none")).sum()
+def token_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
+    """Of ``targets`` [n] under ``logits`` [n, V]: [n] float32."""
+    return -F.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def head_logprobs(head: nn.Linear, states: Tensor, targets: Tensor) -> Tensor:
+    """:func:`token_logprobs` of what ``head`` makes of ``states`` [n, D], in bounded memory however many there are."""
+    if len(states) * head.out_features <= MOST_LOGITS:
+        return token_logprobs(head(states), targets)
+    rows = max(1, LOGITS_OF_A_PIECE // head.out_features)
+    pieces = zip(states.split(rows), targets.split(rows), strict=True)
+    return torch.cat([_recomputed(head, *piece) for piece in pieces])
 
 
 def head_loss(head: nn.Linear, states: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """:func:`token_loss` of what ``head`` makes of ``states`` [n, D], in bounded memory however many there are."""
-    if len(states) * head.out_features <= MOST_LOGITS:
-        return token_loss(head(states), targets, weights)
-    rows = max(1, LOGITS_OF_A_PIECE // head.out_features)
-    pieces = zip(states.split(rows), targets.split(rows), weights.split(rows), strict=True)
-    return torch.stack([_recomputed(head, *piece) for piece in pieces]).sum()
+    """Weighted sum of the cross entropies against ``targets`` [n], weights [n] float32; see :func:`head_logprobs`."""
+    return -(weights * head_logprobs(head, states, targets)).sum()
 
 
-def _recomputed(head: nn.Linear, states: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    def loss(states: Tensor) -> Tensor:
-        return token_loss(head(states), targets, weights)
+def _recomputed(head: nn.Linear, states: Tensor, targets: Tensor) -> Tensor:
+    def logprobs(states: Tensor) -> Tensor:
+        return token_logprobs(head(states), targets)
 
-    made: Tensor = checkpoint(loss, states, use_reentrant=False, preserve_rng_state=False)
+    made: Tensor = checkpoint(logprobs, states, use_reentrant=False, preserve_rng_state=False)
     return made
 
 

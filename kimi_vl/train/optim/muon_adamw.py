@@ -107,6 +107,14 @@ class MuonAdamW:
         return length
 
     @torch.no_grad()
+    def forget(self) -> None:
+        """Drops momentum and moments, as if no step had been made."""
+        for optimizer in self._optimizers:
+            for state in optimizer.state.values():
+                for value in state.values():
+                    value.zero_()
+
+    @torch.no_grad()
     def spread(self) -> None:
         """Gives the weights what their copies have."""
         apart = [name for name, p in self.parameters.items() if p.dtype != torch.float32]

@@ -16,7 +16,17 @@ from importlib.resources import files
 from pathlib import Path
 
 from kimi_vl.train.watching.curves import chart, readable
-from kimi_vl.train.watching.watched import WORDS, Shown, Stage, alarms, read_stage, runs_in, seconds_left, seconds_of
+from kimi_vl.train.watching.watched import (
+    POLICY,
+    WORDS,
+    Shown,
+    Stage,
+    alarms,
+    read_stage,
+    runs_in,
+    seconds_left,
+    seconds_of,
+)
 
 _ROWS = 10  # of the table
 _KINDS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif"}
@@ -52,8 +62,9 @@ def _alarms(stages: Sequence[Stage]) -> str:
 
 
 def _stage(stage: Stage) -> str:
-    curves = {name: stage.curve(name) for name in (*WORDS, *stage.losses, *stage.exams)}
+    curves = {name: stage.curve(name) for name in (*WORDS, *stage.losses, *stage.policy, *stage.exams)}
     charts = [chart(f"loss: {name}", [curves[name]], logarithmic=None) for name in stage.losses]
+    charts += [chart(POLICY[name], [curves[name]], logarithmic=False) for name in stage.policy]
     charts += [chart(name, [curves[name]], logarithmic=False) for name in stage.exams]
     charts.append(chart("learning rate", [curves["lr"]], logarithmic=False))
     charts.append(chart("gradient norm", [curves["grad_norm"]], logarithmic=None))
@@ -73,9 +84,9 @@ def _facts(stage: Stage) -> str:
     facts["time"] = in_words(seconds_of(stage.lines))
     if (left := seconds_left(stage)) is not None:
         facts["left"] = in_words(left) if left else "done"
-    for name in ("samples_per_second", "gigabytes", *stage.losses):
+    for name in ("samples_per_second", "gigabytes", *stage.losses, *stage.policy):
         if points := stage.curve(name).points:
-            facts[WORDS.get(name, name)] = readable(points[-1][1])
+            facts[(WORDS | POLICY).get(name, name)] = readable(points[-1][1])
     items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     bar = f'<progress max="{stage.planned}" value="{done}">{done}</progress>' if stage.planned else ""
     return f"{bar}<dl>{items}</dl>"
@@ -123,7 +134,8 @@ def _samples(stage: Stage) -> str:
 def _card(folder: Path, answers: Sequence[Shown], last: int) -> str:
     first, told = answers[0], ""
     for shown in answers:
-        badge = '<b class="badge">wrong</b>' if shown.wrong else ""
+        worth = "" if shown.reward is None else f'<i class="reward">{readable(shown.reward)}</i>'
+        badge = '<b class="badge">wrong</b>' * shown.wrong + worth
         kind, hidden = ("wrong" if shown.wrong else "right"), " hidden" * (shown.step != last)
         told += f'<p class="answer {kind}" data-step="{shown.step}"{hidden}>{badge}{escape(shown.answer)}</p>'
     wanted = "" if first.wanted is None else f'<p class="wanted"><b>wanted</b> {escape(first.wanted)}</p>'

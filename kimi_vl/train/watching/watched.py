@@ -19,7 +19,7 @@ from kimi_vl.train.watching.curves import Curve
 _LOG = "log.jsonl"
 RIGHT = "right: "  # stands before the name of an exam
 
-# What a line tells of how the step went, not of what was learned. All other figures are losses.
+# What a line tells of how the step went, not of what was learned. What is neither here nor below is a loss.
 WORDS = {
     "lr": "learning rate",
     "grad_norm": "gradient norm",
@@ -30,6 +30,17 @@ WORDS = {
     "tokens_per_second": "tokens a second",
     "patches_per_second": "patches a second",
     "gigabytes": "memory in GB",
+}
+# Of answers that a policy learns from, as it gave them in a step.
+POLICY = {
+    "reward": "reward",
+    "right": "share of right answers",
+    "length": "tokens of an answer",
+    "formless": "share without a thought in its marks",
+    "cut": "share that did not end",
+    "kl": "divergence within a step",
+    "entropy": "entropy of a token",
+    "gap": "gap between engine and trainer",
 }
 _CLOCKS = ("step", "seconds", "seconds_left")
 _DEAD = 50  # logged steps without work, after which an expert is called dead
@@ -52,16 +63,23 @@ class Line:
 
 @dataclass(frozen=True)
 class Shown:
-    """A question and what was answered at a step. Without ``wanted`` nobody knows what is right."""
+    """A question and what was answered at a step. Without ``wanted`` nobody knows what is right.
+
+    Answers that were judged by a rule say whether they were ``right``, and what that was worth.
+    """
 
     step: int
     question: str
     answer: str
     wanted: str | None
     pictures: tuple[str, ...]
+    right: bool | None = None
+    reward: float | None = None
 
     @property
     def wrong(self) -> bool:
+        if self.right is not None:
+            return not self.right
         return self.wanted is not None and self.answer.strip() != self.wanted.strip()
 
 
@@ -76,7 +94,12 @@ class Stage:
     @property
     def losses(self) -> list[str]:
         """In the order in which they first came."""
-        return [name for name in self._names if name not in WORDS and not name.startswith(RIGHT)]
+        return [name for name in self._names if name not in WORDS and name not in POLICY and not name.startswith(RIGHT)]
+
+    @property
+    def policy(self) -> list[str]:
+        """What a run that learns from its own answers tells of them."""
+        return [name for name in POLICY if name in self._names]
 
     @property
     def exams(self) -> list[str]:
@@ -144,6 +167,8 @@ def _shown(told: Any) -> Shown:
         str(told["answer"]),
         None if wanted is None else str(wanted),
         tuple(map(str, pictures)),
+        None if told.get("right") is None else bool(told["right"]),
+        None if told.get("reward") is None else float(told["reward"]),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kimi_vl.train.learning.policy import (
+from kimi_vl.train.rl.policy import (
     above_mean,
     above_mean_by_spread,
     answer_sums,

@@ -1,0 +1,1 @@
+"""Learning from one's own answers: problems → rollouts → rewards → one small step of the policy, again and again."""
