@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -177,6 +177,12 @@ class Reply:
                 pass
         assert self._answer is not None
         return self._answer
+
+    def end(self, stop_string: str) -> None:
+        """Ends it where it is, for what was found in it; nothing more is generated."""
+        if self._answer is None:
+            self._stream.close()
+            self._answer = replace(self._finished("stop"), stop_string=stop_string)
 
     def __iter__(self) -> Iterator[str]:
         """The pieces that have not been given yet: an iteration that was left goes on where it was."""

@@ -106,6 +106,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "kimi_vl.thinking",
         "kimi_vl.transcript",
         "kimi_vl.marks",
+        "kimi_vl.parts",
         "kimi_vl.engine.",
         "kimi_vl.serve.",
     ),
@@ -117,7 +118,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.serve.guard": ("kimi_vl.serve.errors", "kimi_vl.serve.limits", "kimi_vl.serve.wire"),
     "kimi_vl.serve.errors": (),
     "kimi_vl.serve.fetch": (),
-    "kimi_vl.serve.parts": ("kimi_vl.marks", "kimi_vl.transcript"),
+    "kimi_vl.parts": ("kimi_vl.marks", "kimi_vl.transcript"),
     "kimi_vl.serve.picture_process": ("kimi_vl.documents", "kimi_vl.media", "kimi_vl.patches"),
     "kimi_vl.serve.admission": ("kimi_vl.serve.errors",),
     "kimi_vl.eval.": (

@@ -11,7 +11,7 @@ from kimi_vl import Reply, SamplingParams
 from kimi_vl.chat import DEFAULT_SYSTEM_PROMPT, Message, PicturePart, TextPart
 from kimi_vl.engine.engine import Engine, EngineOptions
 from kimi_vl.engine.model import EngineModel
-from kimi_vl.serve.parts import CallArguments, CallBegun, Marks, PartsParser
+from kimi_vl.parts import CallArguments, CallBegun, Marks, PartsParser
 from kimi_vl.serve.tools import Tool, as_messages, parse_choice, parse_tools
 from tests.engines import PROCESSOR
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import typer
 from kimi_vl.cli import options
 from kimi_vl.cli.opening import open_model, open_processor
 from kimi_vl.cli.structure import Structure
+from kimi_vl.cli.thought import Speaker, Spoken, Thinking
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,7 +40,7 @@ def ask(
     device: options.Device = "cpu",
     threads: options.Threads = None,
     system: options.System = None,
-    max_new_tokens: options.MaxNewTokens = 512,
+    max_new_tokens: options.MaxNewTokens = None,
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     top_k: options.TopK = 0,
@@ -52,18 +53,22 @@ def ask(
     json_schema: options.JsonSchema = None,
     regex: options.Regex = None,
     choice: options.Choice = None,
+    thinks: options.Thinks = None,
+    thinking_budget: options.ThinkingBudget = None,
+    show_thought: options.ShowThought = False,
     as_json: options.Json = False,
 ) -> None:
     """Ask about pictures, or just ask."""
     _check_question(question)
     pictures = _read_pictures(sources or [])
     structure = Structure(json_schema, regex, choice)
+    thinking = Thinking(model, thinks, thinking_budget, show_thought)
     chosen = options.ModelChoice(model, revision, offline, dtype, device, threads)
 
     from kimi_vl.sampling import SamplingParams
 
     params = SamplingParams(
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=max_new_tokens or thinking.usual_tokens,
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,
@@ -74,20 +79,21 @@ def ask(
         seed=seed,
         stop=tuple(stop or ()),
     )
-    processor, config = open_processor(chosen)
+    processor, config, folder = open_processor(chosen)
     params = replace(params, grammar=structure.grammar(processor.tokenizer))
+    params = thinking.params(params, processor.tokenizer, folder)
 
     from kimi_vl.answer import Reply
     from kimi_vl.processor import check_fit
 
     messages = [*opening_messages(system), user_message(pictures, question)]
     inputs = processor(messages)
-    check_fit(config, inputs, max_new_tokens)
+    check_fit(config, inputs, params.max_new_tokens)
     reply = Reply(open_model(chosen), processor, inputs, params)
+    spoken = Speaker(thinking, folder, stop or (), quiet=as_json).speak(reply)
     if as_json:
-        print(json.dumps(_as_dict(reply.answer, model), ensure_ascii=False))
+        print(json.dumps(_as_dict(reply.answer, spoken, model), ensure_ascii=False))
         return
-    write_answer(reply)
     warn_if_cut(reply.answer)
 
 
@@ -104,17 +110,6 @@ def _part(picture: Image | bytes) -> dict[str, Any]:
     if isinstance(picture, bytes):
         return {"type": "file", "file": {"file_data": base64.b64encode(picture).decode()}}
     return {"type": "image", "image": picture}
-
-
-def write_answer(pieces: Iterable[str]) -> None:
-    """Writes text to stdout as it comes, ending in exactly one newline."""
-    held = ""
-    for piece in pieces:
-        text = held + piece
-        body = text.rstrip("\n")
-        held = text[len(body) :]
-        print(body, end="", flush=True)
-    print(flush=True)
 
 
 def warn_if_cut(answer: Answer) -> None:
@@ -172,10 +167,11 @@ def _read_pdf(source: str) -> bytes | None:
     return None
 
 
-def _as_dict(answer: Answer, model: str) -> dict[str, Any]:
+def _as_dict(answer: Answer, spoken: Spoken, model: str) -> dict[str, Any]:
     return {
         "model": model,
-        "text": answer.text,
+        "text": spoken.said,
+        "thought": spoken.thought,
         "finish_reason": answer.finish_reason,
         "stop_string": answer.stop_string,
         "usage": {**asdict(answer.usage), "total_tokens": answer.usage.total_tokens},

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kimi_vl.cli import options
-from kimi_vl.cli.ask import opening_messages, user_message, warn_if_cut, write_answer
+from kimi_vl.cli.ask import opening_messages, user_message, warn_if_cut
 from kimi_vl.cli.opening import open_model, open_processor
+from kimi_vl.cli.thought import Speaker, Thinking
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,7 +44,7 @@ def chat(
     device: options.Device = "cpu",
     threads: options.Threads = None,
     system: options.System = None,
-    max_new_tokens: options.MaxNewTokens = 512,
+    max_new_tokens: options.MaxNewTokens = None,
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     top_k: options.TopK = 0,
@@ -53,14 +54,18 @@ def chat(
     frequency_penalty: options.FrequencyPenalty = 0.0,
     seed: options.Seed = None,
     stop: options.Stop = None,
+    thinks: options.Thinks = None,
+    thinking_budget: options.ThinkingBudget = None,
+    show_thought: options.ShowThought = False,
 ) -> None:
     """Talk, with pictures: one line a turn, /help lists the commands."""
+    thinking = Thinking(model, thinks, thinking_budget, show_thought)
     choice = options.ModelChoice(model, revision, offline, dtype, device, threads)
 
     from kimi_vl.sampling import SamplingParams
 
     params = SamplingParams(
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=max_new_tokens or thinking.usual_tokens,
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,
@@ -71,8 +76,13 @@ def chat(
         seed=seed,
         stop=tuple(stop or ()),
     )
-    processor, _ = open_processor(choice)
-    conversation = Conversation(open_model(choice), processor, params, system)
+    processor, _, folder = open_processor(choice)
+    params = thinking.params(params, processor.tokenizer, folder)
+
+    def speaker() -> Speaker:
+        return Speaker(thinking, folder, stop or ())
+
+    conversation = Conversation(open_model(choice), processor, params, system, speaker)
     prompt = ""
     if sys.stdin.isatty() and sys.stdout.isatty():
         prompt = "> "
@@ -87,15 +97,21 @@ def chat(
 
 
 class Conversation:
-    """The turns so far, and the pictures that wait for the next."""
+    """The turns so far, and the pictures that wait for the next. What was thought is not kept."""
 
     def __init__(
-        self, model: Answering, processor: KimiVLProcessor, params: SamplingParams, system: str | None
+        self,
+        model: Answering,
+        processor: KimiVLProcessor,
+        params: SamplingParams,
+        system: str | None,
+        speaker: Callable[[], Speaker],
     ) -> None:
         self._model = model
         self._processor = processor
         self._params = params
         self._system = system
+        self._speaker = speaker
         self.messages: list[dict[str, Any]] = []
         self._pictures: list[Image] = []
         self._begin_anew()
@@ -153,8 +169,8 @@ class Conversation:
         messages = [*self.messages, user_message(self._pictures, text)]
         self._pictures = []
         reply = Reply(self._model, self._processor, messages, self._params)
-        write_answer(reply)
-        self.messages = [*messages, {"role": "assistant", "content": reply.answer.text}]
+        spoken = self._speaker().speak(reply)
+        self.messages = [*messages, {"role": "assistant", "content": spoken.said}]
         warn_if_cut(reply.answer)
 
 

@@ -29,8 +29,8 @@ def whole_folder(name: str, revision: str | None, offline: bool) -> tuple[Path, 
     return folder, read_config(folder)
 
 
-def open_processor(choice: ModelChoice) -> tuple[KimiVLProcessor, KimiVLConfig]:
-    """The tokenizer and picture settings of a model, and its architecture; no weights."""
+def open_processor(choice: ModelChoice) -> tuple[KimiVLProcessor, KimiVLConfig, Path]:
+    """The tokenizer and picture settings of a model, its architecture, and where they are; no weights."""
     calm_downloads()
     folder = resolve(choice.name, (*CONFIG_FILES, *PROCESSOR_FILES), revision=choice.revision, offline=choice.offline)
     with waiting(f"opening {choice.name}"):
@@ -38,7 +38,7 @@ def open_processor(choice: ModelChoice) -> tuple[KimiVLProcessor, KimiVLConfig]:
         from kimi_vl.processor import KimiVLProcessor
 
         _check_device(choice.device)
-        return KimiVLProcessor.from_pretrained(folder), read_config(folder)
+        return KimiVLProcessor.from_pretrained(folder), read_config(folder), folder
 
 
 def open_model(choice: ModelChoice) -> KimiVL | Engine:

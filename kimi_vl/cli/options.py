@@ -42,7 +42,22 @@ Threads = Annotated[
     typer.Option("--threads", min=1, help="Threads to compute with; as torch has, if not given.", show_default=False),
 ]
 System = Annotated[str | None, typer.Option("--system", help="What the model is told beforehand.", show_default=False)]
-MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", help="Longest answer.")]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-new-tokens", help="Longest answer; 512, or 8,192 with a thought, if not given.", show_default=False
+    ),
+]
+Thinks = Annotated[
+    bool | None,
+    typer.Option(
+        "--thinking/--no-thinking", help="Whether the model thinks first; by its name if not given.", show_default=False
+    ),
+]
+ThinkingBudget = Annotated[
+    int | None, typer.Option("--thinking-budget", min=0, help="Most tokens of a thought.", show_default=False)
+]
+ShowThought = Annotated[bool, typer.Option("--show-thought", help="Write the whole thought, to stderr.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="0 takes the likeliest token every time.")]
 TopP = Annotated[float, typer.Option("--top-p", help="Draw from the likeliest tokens of this mass.")]
 TopK = Annotated[int, typer.Option("--top-k", help="Draw from so many of the likeliest tokens; 0 is all.")]

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kimi_vl.engine.request import Progress
+from kimi_vl.parts import CallArguments, CallBegun, Marks, Part, PartsParser, Said, Thought
 from kimi_vl.sampling import Drawn
 from kimi_vl.serve.engine_thread import Tokens
-from kimi_vl.serve.parts import CallArguments, CallBegun, Marks, Part, PartsParser, Said, Thought
 from kimi_vl.tokenizer import StreamDecoder, Tokenizer
 
 Finish = Literal["stop", "length", "tool_calls"]

@@ -12,9 +12,9 @@ from typing import Any
 
 from kimi_vl.chat import Message, TextPart
 from kimi_vl.grammar import Grammar
+from kimi_vl.parts import MARKS, Marks
 from kimi_vl.sampling import SamplingParams
 from kimi_vl.serve.limits import ServerLimits
-from kimi_vl.serve.parts import MARKS, Marks
 from kimi_vl.serve.request_schema import AnsweredRequest, ContinuedRequest, Effort, SampledRequest
 from kimi_vl.serve.tools import ToolChoice, as_messages, parse_choice, parse_tools
 from kimi_vl.thinking import Thinking

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 
+from kimi_vl.parts import CallArguments, CallBegun, Part, Said, Thought
 from kimi_vl.sampling import Drawn
 from kimi_vl.serve.answer_schema import (
     ChatChoice,
@@ -24,7 +25,6 @@ from kimi_vl.serve.answering import Delta, Whole
 from kimi_vl.serve.ask import Ask, Habits, continues, conversation, sampling, schema_of, thinking
 from kimi_vl.serve.envelope import DONE, Envelope, token_logprobs, usage
 from kimi_vl.serve.limits import ServerLimits
-from kimi_vl.serve.parts import CallArguments, CallBegun, Part, Said, Thought
 from kimi_vl.serve.request_schema import ChatRequest
 from kimi_vl.serve.service import Answering
 from kimi_vl.serve.wire import event

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Literal
 
+from kimi_vl.parts import Said
 from kimi_vl.processor import KimiVLProcessor, ModelInputs
 from kimi_vl.sampling import Drawn
 from kimi_vl.serve.answer_schema import Completion, CompletionChoice, CompletionLogprobs
@@ -13,7 +14,6 @@ from kimi_vl.serve.answering import Finish
 from kimi_vl.serve.ask import Ask, Habits, sampling
 from kimi_vl.serve.envelope import DONE, Envelope, token_logprobs, usage
 from kimi_vl.serve.limits import ServerLimits
-from kimi_vl.serve.parts import Said
 from kimi_vl.serve.request_schema import CompletionRequest
 from kimi_vl.serve.service import Answering
 from kimi_vl.serve.wire import event

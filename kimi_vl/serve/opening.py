@@ -12,10 +12,11 @@ from kimi_vl.engine.engine import Engine, EngineOptions
 from kimi_vl.engine.pages import CacheDtype, row_bytes
 from kimi_vl.engine.prepared import in_four_bits
 from kimi_vl.hub import CONFIG_FILES, HUB_IDS, PROCESSOR_FILES, WEIGHT_FILES, resolve
+from kimi_vl.marks import marks_of, thinks_first
+from kimi_vl.parts import Marks
 from kimi_vl.processor import KimiVLProcessor
 from kimi_vl.serve.ask import Habits
 from kimi_vl.serve.limits import ServerLimits
-from kimi_vl.serve.parts import marks_in
 from kimi_vl.serve.service import Service
 
 _CACHE = 2**30  # bytes that the cache takes if no context is given
@@ -45,7 +46,7 @@ class Wishes:
     @property
     def thinks(self) -> bool:
         """Whether the model thinks first, by its name if nothing is wished for."""
-        return "thinking" in Path(self.model).name.lower() if self.thinking is None else self.thinking
+        return thinks_first(self.model) if self.thinking is None else self.thinking
 
     @property
     def shown_names(self) -> tuple[str, ...]:
@@ -101,15 +102,5 @@ def _habits(folder: Path, thinks: bool, budget: int | None) -> Habits:
         top_p=float(raw.get("top_p", 1.0)),
         top_k=int(raw.get("top_k", 0)),
         repetition_penalty=float(raw.get("repetition_penalty", 1.0)),
-        marks=marks_in(_chat_template(folder)),
+        marks=Marks(*marks_of(folder)),
     )
-
-
-def _chat_template(folder: Path) -> str:
-    """In jinja; empty where the checkpoint has none."""
-    alone = folder / "chat_template.jinja"
-    if alone.exists():
-        return alone.read_text(encoding="utf-8")
-    settings = folder / "tokenizer_config.json"
-    template = read_json(settings).get("chat_template") if settings.exists() else None
-    return template if isinstance(template, str) else ""

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from itertools import count
 from typing import Any
 
+from kimi_vl.parts import CallArguments, CallBegun, Part, Said, Thought
 from kimi_vl.sampling import Drawn
 from kimi_vl.serve.answer_schema import (
     Content,
@@ -30,7 +31,6 @@ from kimi_vl.serve.answering import Delta, Finish
 from kimi_vl.serve.ask import Ask, Habits, conversation, sampling, schema_of, thinking
 from kimi_vl.serve.envelope import Envelope, token_logprobs, usage
 from kimi_vl.serve.limits import ServerLimits
-from kimi_vl.serve.parts import CallArguments, CallBegun, Part, Said, Thought
 from kimi_vl.serve.request_schema import ResponsesRequest
 from kimi_vl.serve.service import Answering
 from kimi_vl.serve.wire import event

@@ -19,7 +19,7 @@ from typing import Any
 
 from kimi_vl.chat import DEFAULT_SYSTEM_PROMPT, Message, TextPart, parse_messages
 from kimi_vl.grammar import Grammar
-from kimi_vl.serve.parts import Marks
+from kimi_vl.parts import Marks
 from kimi_vl.tokenizer import Tokenizer
 
 _NAME_CHARACTERS = 64

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from kimi_vl.cli import ask
 from tests.cli.conftest import FEW, KIMI_VL, Run
 
 
@@ -29,7 +28,7 @@ def test_ask_json_is_one_object(run: Run, folder: Path) -> None:
     both = run("ask", "red.png", "blue.jpg", "What?", "--json", *FEW)
     said = json.loads(one.out)
     assert one.err == ""
-    assert list(said) == ["model", "text", "finish_reason", "stop_string", "usage", "timings"]
+    assert list(said) == ["model", "text", "thought", "finish_reason", "stop_string", "usage", "timings"]
     assert said["model"] == "nano"
     assert said["finish_reason"] in ("stop", "length")
     assert set(said["timings"]) == {"preparing", "first_token", "generating"}
@@ -89,20 +88,6 @@ def test_ask_stops_before_a_text(run: Run, folder: Path) -> None:
 
 def test_ask_takes_dtype_and_what_is_no_utf8(run: Run, folder: Path) -> None:
     assert run("ask", "\udcff?", "--dtype", "float32", *FEW).code == 0
-
-
-@pytest.mark.parametrize(
-    ("pieces", "shown"),
-    [
-        (["a", "b\n", "\nc"], "ab\n\nc\n"),
-        (["a\n", "\n", "\n"], "a\n"),
-        (["\n\na"], "\n\na\n"),
-        ([], "\n"),
-    ],
-)
-def test_an_answer_ends_in_one_newline(pieces: list[str], shown: str, capsys: pytest.CaptureFixture[str]) -> None:
-    ask.write_answer(pieces)
-    assert capsys.readouterr().out == shown
 
 
 def test_ask_in_a_pipeline(folder: Path) -> None:

@@ -14,7 +14,9 @@ import pytest
 
 from kimi_vl.answer import KimiVL
 from kimi_vl.cli import chat
+from kimi_vl.cli.thought import Speaker, Thinking
 from kimi_vl.config import nano
+from kimi_vl.hub import NANO
 from kimi_vl.processor import KimiVLProcessor
 from kimi_vl.sampling import SamplingParams
 from tests.cli.conftest import FEW, KIMI_VL, Run
@@ -25,11 +27,16 @@ def model() -> KimiVL:
     return KimiVL.from_pretrained("nano")
 
 
+def conversation_with(model: KimiVL, params: SamplingParams) -> chat.Conversation:
+    def speaker() -> Speaker:
+        return Speaker(Thinking("nano", None, None, shown=False), NANO, ())
+
+    return chat.Conversation(model, KimiVLProcessor.from_pretrained("nano"), params, None, speaker)
+
+
 @pytest.fixture
 def conversation(model: KimiVL, folder: Path) -> chat.Conversation:
-    return chat.Conversation(
-        model, KimiVLProcessor.from_pretrained("nano"), SamplingParams(max_new_tokens=2), system=None
-    )
+    return conversation_with(model, SamplingParams(max_new_tokens=2))
 
 
 def _roles(conversation: chat.Conversation) -> list[str]:
@@ -67,7 +74,7 @@ def test_a_wrong_line_leaves_the_history_as_it_is(line: str, reason: str, conver
 def test_a_turn_that_fails_is_forgotten(model: KimiVL, folder: Path) -> None:
     most = nano().text_config.max_position_embeddings
     params = SamplingParams(max_new_tokens=most - 60)
-    conversation = chat.Conversation(model, KimiVLProcessor.from_pretrained("nano"), params, system=None)
+    conversation = conversation_with(model, params)
     conversation.take("/image red.png")
     with pytest.raises(ValueError, match="exceed the context"):
         conversation.take("What is this?")

@@ -12,12 +12,12 @@ from random import Random
 from PIL import Image
 
 from kimi_vl.train.rewards import Choice, Rule, Value
-from recipes.nano import questions
 from recipes.nano.figures.sheet import Sheet, font, wide
 from recipes.nano.fonts import Split, faces
 from recipes.nano.paper import paper_and_pen
 from recipes.nano.reasoning.numbers import drawn
 from recipes.nano.reasoning.problem import Problem
+from recipes.nano.reasoning.wording import worded
 from recipes.nano.reasoning.worked import Thought
 from recipes.nano.reasoning.written import SIDE, written
 
@@ -42,18 +42,42 @@ _GOODS: dict[Split, tuple[str, ...]] = {
 }
 _ASKED = {
     "bars": {
-        1: ("Which is larger, {a} or {b}?", "Which of {a} and {b} has more?"),
-        2: ("How much more is {a} than {b}?", "What is the difference of {a} and {b}?"),
-        3: ("What do {a} and {b} come to together?", "What is the sum of {a} and {b}?"),
-        4: ("How far apart are the largest and the smallest?", "What is the largest less the smallest?"),
-        5: ("How much is {a} short of {round}?", "How much does {a} lack to {round}?"),
+        1: ("Which is larger, {a} or {b}?", "Which of {a} and {b} has more?", "What has more, {a} or {b}?"),
+        2: (
+            "How much more is {a} than {b}?",
+            "What is the difference of {a} and {b}?",
+            "By how much is {a} above {b}?",
+        ),
+        3: (
+            "What do {a} and {b} come to together?",
+            "What is the sum of {a} and {b}?",
+            "How much are {a} and {b} in all?",
+        ),
+        4: (
+            "How far apart are the largest and the smallest?",
+            "What is the largest less the smallest?",
+            "What is the difference of the largest and the smallest?",
+        ),
+        5: ("How much is {a} short of {round}?", "How much does {a} lack to {round}?", "What is {a} below {round}?"),
     },
     "prices": {
-        1: ("Which costs more, {a} or {b}?", "What is dearer, {a} or {b}?"),
-        2: ("How much more does {a} cost than {b}?", "By how much is {a} dearer than {b}?"),
-        3: ("What do {a} and {b} cost together?", "How much are {a} and {b}?"),
-        4: ("How far apart are the dearest and the cheapest?", "What is the dearest less the cheapest?"),
-        5: ("I pay for {a} with {round}. How much do I get back?", "What is left of {round} after buying {a}?"),
+        1: ("Which costs more, {a} or {b}?", "What is dearer, {a} or {b}?", "Which is dearer, {a} or {b}?"),
+        2: (
+            "How much more does {a} cost than {b}?",
+            "By how much is {a} dearer than {b}?",
+            "What is the difference of {a} and {b}?",
+        ),
+        3: ("What do {a} and {b} cost together?", "How much are {a} and {b}?", "What do I pay for {a} and {b}?"),
+        4: (
+            "How far apart are the dearest and the cheapest?",
+            "What is the dearest less the cheapest?",
+            "What is the difference of the dearest and the cheapest?",
+        ),
+        5: (
+            "I pay for {a} with {round}. How much do I get back?",
+            "What is left of {round} after buying {a}?",
+            "How much do I get back from {round} for {a}?",
+        ),
     },
 }
 
@@ -118,7 +142,7 @@ def _problem(
             answer = str(thought.difference(round_number, known[a]))
     if level > 1:
         rule = Value(answer)
-    question = questions.worded(random, _ASKED[kind][level], split).format(a=a, b=b, round=round_number)
+    question = worded(random, _ASKED[kind][level], split).format(a=a, b=b, round=round_number)
     return Problem(picture, question, str(thought), answer, rule, kind, level)
 
 

@@ -9,14 +9,21 @@ from dataclasses import dataclass
 from random import Random
 
 from kimi_vl.train.rewards import Value
-from recipes.nano import questions
 from recipes.nano.fonts import Split
 from recipes.nano.reasoning.numbers import drawn
 from recipes.nano.reasoning.problem import Problem
+from recipes.nano.reasoning.wording import worded
 from recipes.nano.reasoning.worked import MINUS, TIMES, Thought
 from recipes.nano.reasoning.written import written
 
-QUESTIONS = ("What does this come to?", "What is the result?", "Work this out.", "How much is that?", "Solve it.")
+QUESTIONS = (
+    "What does this come to?",
+    "What is the result?",
+    "Work this out.",
+    "How much is that?",
+    "Solve it.",
+    "What number is it equal to?",
+)
 _MOST = 99
 
 
@@ -47,7 +54,7 @@ def expression_problem(random: Random, split: Split, level: int, *, slips: float
     shown = f"{expression} = ?" if random.random() < 0.6 else f"{expression} ="
     return Problem(
         picture=written(random, split, [shown]),
-        question=questions.worded(random, QUESTIONS, split),
+        question=worded(random, QUESTIONS, split),
         thought=str(thought),
         answer=str(value),
         rule=Value(str(value)),

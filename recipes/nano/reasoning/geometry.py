@@ -13,18 +13,28 @@ from random import Random
 from PIL import Image, ImageFont
 
 from kimi_vl.train.rewards import Value
-from recipes.nano import questions
 from recipes.nano.figures.sheet import Anchor, Point, Sheet, font
 from recipes.nano.fonts import Split, faces
 from recipes.nano.paper import paper_and_pen
 from recipes.nano.reasoning.numbers import drawn
 from recipes.nano.reasoning.problem import Problem
+from recipes.nano.reasoning.wording import worded
 from recipes.nano.reasoning.worked import Thought
 
-_RIM = ("What is the perimeter?", "How long is the way round it?", "Find the perimeter.")
-_AREA = ("What is the area?", "How large is the area?", "Find the area.")
-_ANGLE = ("How large is the angle with the question mark?", "What is the missing angle?", "Find the angle at ?.")
-_SIDE = ("How long is the side with the question mark?", "What is the missing side?", "Find the side at ?.")
+_RIM = ("What is the perimeter?", "How long is the way round it?", "Find the perimeter.", "How long is its perimeter?")
+_AREA = ("What is the area?", "How large is the area?", "Find the area.", "How much area does it have?")
+_ANGLE = (
+    "How large is the angle with the question mark?",
+    "What is the missing angle?",
+    "Find the angle at ?.",
+    "Which angle is missing?",
+)
+_SIDE = (
+    "How long is the side with the question mark?",
+    "What is the missing side?",
+    "Find the side at ?.",
+    "Which side is missing?",
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ def _square(random: Random, split: Split, thought: Thought) -> _Asked:
     thought.say(f"A square with the side {side}. All four sides are alike.")
     return _Asked(
         _box(random, split, (1.0, 1.0), {"bottom": str(side)}),
-        questions.worded(random, _RIM, split),
+        worded(random, _RIM, split),
         thought.product(side, 4),
     )
 
@@ -56,18 +66,14 @@ def _rectangle(random: Random, split: Split, thought: Thought) -> _Asked:
     thought.say(f"The sides are {long} and {short}. Each is there twice.")
     half = thought.sum(long, short)
     sides = {"bottom": str(long), "left": str(short)}
-    return _Asked(
-        _box(random, split, (1.6, 1.0), sides), questions.worded(random, _RIM, split), thought.product(half, 2)
-    )
+    return _Asked(_box(random, split, (1.6, 1.0), sides), worded(random, _RIM, split), thought.product(half, 2))
 
 
 def _area(random: Random, split: Split, thought: Thought) -> _Asked:
     long, short = drawn(random, split, lambda r: [r.randint(10, 70), r.randint(2, 9)], list)
     thought.say(f"The sides are {long} and {short}. The area is their product.")
     sides = {"top": str(long), "right": str(short)}
-    return _Asked(
-        _box(random, split, (1.7, 1.0), sides), questions.worded(random, _AREA, split), thought.product(long, short)
-    )
+    return _Asked(_box(random, split, (1.7, 1.0), sides), worded(random, _AREA, split), thought.product(long, short))
 
 
 def _side(random: Random, split: Split, thought: Thought) -> _Asked:
@@ -77,9 +83,7 @@ def _side(random: Random, split: Split, thought: Thought) -> _Asked:
     thought.say(f"The perimeter is {rim}, one side {long}. Half of the perimeter is both sides.")
     half = thought.step(f"{rim} / 2", rim // 2)
     sides = {"bottom": str(long), "left": "?", "middle": f"perimeter {rim}"}
-    return _Asked(
-        _box(random, split, (1.9, 1.0), sides), questions.worded(random, _SIDE, split), thought.difference(half, long)
-    )
+    return _Asked(_box(random, split, (1.9, 1.0), sides), worded(random, _SIDE, split), thought.difference(half, long))
 
 
 def _triangle(random: Random, split: Split, thought: Thought) -> _Asked:
@@ -88,7 +92,7 @@ def _triangle(random: Random, split: Split, thought: Thought) -> _Asked:
     both = thought.sum(first, second)
     return _Asked(
         _three_sided(random, split, first, second),
-        questions.worded(random, _ANGLE, split),
+        worded(random, _ANGLE, split),
         thought.difference(180, both),
     )
 

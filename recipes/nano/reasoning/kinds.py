@@ -9,10 +9,13 @@ from recipes.nano.fonts import Split
 from recipes.nano.reasoning.bars import bar_problem, price_problem
 from recipes.nano.reasoning.expressions import expression_problem
 from recipes.nano.reasoning.geometry import geometry_problem
+from recipes.nano.reasoning.goals import goal_problem
+from recipes.nano.reasoning.nlvr import nlvr_problem
 from recipes.nano.reasoning.paths import path_problem
 from recipes.nano.reasoning.problem import Problem
 from recipes.nano.reasoning.shapes import shape_problem
 from recipes.nano.reasoning.stories import story_problem
+from recipes.nano.reasoning.trends import trend_problem
 
 
 class Draw(Protocol):
@@ -26,7 +29,10 @@ KINDS: dict[str, Draw] = {
     "shapes": shape_problem,
     "bars": bar_problem,
     "prices": price_problem,
+    "trends": trend_problem,
     "paths": path_problem,
+    "goals": goal_problem,
+    "nlvr": nlvr_problem,
 }
 
 

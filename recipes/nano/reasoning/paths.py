@@ -11,17 +11,18 @@ from random import Random
 from PIL import Image
 
 from kimi_vl.train.rewards import Choice
-from recipes.nano import questions
 from recipes.nano.figures.sheet import Sheet, font
 from recipes.nano.fonts import Split, faces
 from recipes.nano.paper import paper_and_pen
 from recipes.nano.reasoning.problem import Problem
+from recipes.nano.reasoning.wording import worded
 from recipes.nano.reasoning.worked import Thought
 
 QUESTIONS = (
     "Follow the arrows from the dot. Which letter do you reach?",
     "Start at the dot and follow the arrows. Where do you end?",
     "To which letter do the arrows lead from the dot?",
+    "Go from the dot along the arrows. What letter is there?",
 )
 _LETTERS = "ABCDEFGHKMNPRSTX"
 _CELL = 28
@@ -43,7 +44,7 @@ def path_problem(random: Random, split: Split, level: int, *, slips: float = 0.0
     answer = letters[0]
     thought.say(f"There is {answer}.")
     picture = _picture(random, split, side, path, names, letters)
-    question = questions.worded(random, QUESTIONS, split)
+    question = worded(random, QUESTIONS, split)
     return Problem(picture, question, str(thought), answer, Choice(answer), "paths", level)
 
 

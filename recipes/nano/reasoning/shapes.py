@@ -13,11 +13,11 @@ from random import Random
 from PIL import Image
 
 from kimi_vl.train.rewards import Choice, Value
-from recipes.nano import questions
 from recipes.nano.figures.sheet import Sheet
 from recipes.nano.fonts import Split
 from recipes.nano.paper import Colour
 from recipes.nano.reasoning.problem import Problem
+from recipes.nano.reasoning.wording import worded
 from recipes.nano.reasoning.worked import MINUS, Thought
 
 COLOURS: dict[str, Colour] = {
@@ -31,7 +31,18 @@ FORMS = ("circle", "square", "triangle")
 # Together they stand in held-out pictures only.
 HELDOUT_KINDS = (("green", "circle"), ("yellow", "triangle"), ("black", "square"))
 TRUE, FALSE = "true", "false"
-ASKED = ("True or false: {said}", "Is this right? {said}", "Is it true or false? {said}")
+ASKED = ("True or false: {said}", "Is this right? {said}", "Is it true or false? {said}", "{said} True or false?")
+SO_MANY = (
+    "How many {what}s are there?",
+    "What is the number of {what}s?",
+    "Count the {what}s.",
+    "How many {what}s do you see?",
+)
+HOW_MANY_MORE = (
+    "How many more {a} than {b} are there?",
+    "By how many are there more {a} than {b}?",
+    "There are more {a} than {b}. By how many?",
+)
 _CELL = 28
 
 
@@ -61,11 +72,11 @@ def shape_problem(random: Random, split: Split, level: int, *, slips: float = 0.
     thought = Thought(random, slips=slips)
     for number, row in enumerate(rows, 1):
         thought.say(f"Row {number}: {', '.join(map(str, row))}.")
-    said = (_there, _so_many, _more, _every, _by_how_many)[level - 1](random, rows, thought)
+    said = (_there, _so_many, _more, _every, _by_how_many)[level - 1](random, split, rows, thought)
     if isinstance(said.answer, bool):
         answer = TRUE if said.answer else FALSE
         thought.say(f"So it is {answer}.")
-        question = questions.worded(random, ASKED, split).format(said=said.text)
+        question = worded(random, ASKED, split).format(said=said.text)
         return Problem(_picture(random, rows), question, str(thought), answer, Choice(answer), "shapes", level)
     value = str(said.answer)
     return Problem(_picture(random, rows), said.text, str(thought), value, Value(value), "shapes", level)
@@ -89,28 +100,28 @@ def _drawn(random: Random, split: Split, level: int) -> Rows:
 # What is said of them ----------------------------------------------------------------------------------
 
 
-def _there(random: Random, rows: Rows, thought: Thought) -> _Said:
+def _there(random: Random, split: Split, rows: Rows, thought: Thought) -> _Said:
     wanted = _wanted(random, rows)
     count = _counted(thought, rows, str(wanted), lambda one: one == wanted)
     return _Said(f"There is a {wanted}.", count > 0)
 
 
-def _so_many(random: Random, rows: Rows, thought: Thought) -> _Said:
+def _so_many(random: Random, split: Split, rows: Rows, thought: Thought) -> _Said:
     wanted = _wanted(random, rows)
     count = _counted(thought, rows, str(wanted), lambda one: one == wanted)
     if random.random() < 0.4:
-        return _Said(f"How many {wanted}s are there?", count)
+        return _Said(worded(random, SO_MANY, split).format(what=wanted), count)
     told = count if random.random() < 0.5 else max(0, count + random.choice((-1, 1)))
     return _Said(f"There {'is' if told == 1 else 'are'} exactly {told} {wanted}{'s' * (told != 1)}.", told == count)
 
 
-def _more(random: Random, rows: Rows, thought: Thought) -> _Said:
+def _more(random: Random, split: Split, rows: Rows, thought: Thought) -> _Said:
     first, second = random.sample(_two(random, rows), 2)
     counts = [_counted(thought, rows, name, _is(name)) for name in (first, second)]
     return _Said(f"There are more {_many(first)} than {_many(second)}.", counts[0] > counts[1])
 
 
-def _every(random: Random, rows: Rows, thought: Thought) -> _Said:
+def _every(random: Random, split: Split, rows: Rows, thought: Thought) -> _Said:
     present = random.choice([one for row in rows for one in row])
     colour, form = present.colour, present.form
     if random.random() < 0.2:
@@ -120,13 +131,13 @@ def _every(random: Random, rows: Rows, thought: Thought) -> _Said:
     return _Said(f"Every {form} is {colour}.", of_form == both)
 
 
-def _by_how_many(random: Random, rows: Rows, thought: Thought) -> _Said:
+def _by_how_many(random: Random, split: Split, rows: Rows, thought: Thought) -> _Said:
     first, second = _two(random, rows)
     counts = [_counted(thought, rows, name, _is(name)) for name in (first, second)]
     if counts[0] < counts[1]:
         first, second = second, first
     value = thought.step(f"{max(counts)} {MINUS} {min(counts)}", abs(counts[0] - counts[1]))
-    return _Said(f"How many more {_many(first)} than {_many(second)} are there?", value)
+    return _Said(worded(random, HOW_MANY_MORE, split).format(a=_many(first), b=_many(second)), value)
 
 
 def _counted(thought: Thought, rows: Rows, name: str, counts: Callable[[Shape], bool]) -> int:

@@ -10,14 +10,20 @@ from dataclasses import dataclass
 from random import Random
 
 from kimi_vl.train.rewards import Value
-from recipes.nano import questions
 from recipes.nano.fonts import Split
 from recipes.nano.reasoning.numbers import drawn
 from recipes.nano.reasoning.problem import Problem
+from recipes.nano.reasoning.wording import worded
 from recipes.nano.reasoning.worked import MINUS, TIMES, Thought
 from recipes.nano.reasoning.written import wrapped, written
 
-QUESTIONS = ("Answer the question in the picture.", "What is the answer?", "Solve the problem.", "Read it and answer.")
+QUESTIONS = (
+    "Answer the question in the picture.",
+    "What is the answer?",
+    "Solve the problem.",
+    "Read it and answer.",
+    "What is the solution of this problem?",
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def story_problem(random: Random, split: Split, level: int, *, slips: float = 0.
         value = _done(thought, value, sign, number)
     return Problem(
         picture=written(random, split, wrapped(told, random.randint(20, 30)), size=random.randint(12, 15)),
-        question=questions.worded(random, QUESTIONS, split),
+        question=worded(random, QUESTIONS, split),
         thought=str(thought),
         answer=str(value),
         rule=Value(str(value)),

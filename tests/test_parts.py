@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kimi_vl.serve.parts import CallArguments, CallBegun, Marks, Part, PartsParser, Said, Thought, marks_in
+from kimi_vl.marks import marks_in
+from kimi_vl.parts import CallArguments, CallBegun, Marks, Part, PartsParser, Said, Thought
 
 MARKS = Marks()
 CALL = '<tool_call>{"name": "look", "arguments": {"x": 1}}</tool_call>'
@@ -152,7 +153,7 @@ def test_how_the_text_is_cut_changes_nothing(text: str, data: st.DataObject, thi
 )
 def test_a_thought_has_the_marks_of_its_checkpoint(template: str, family: tuple[str, str]) -> None:
     """One family's parser finds none of the other's (E7)."""
-    marks = marks_in(template)
+    marks = Marks(*marks_in(template))
     assert (marks.think, marks.answer) == family
     assert (marks.call, marks.called) == (MARKS.call, MARKS.called)
     parser = PartsParser(marks, thinks=True, calls=False)

@@ -11,10 +11,10 @@ import json
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from enum import Enum, auto
 
-from kimi_vl.marks import OTHER_THOUGHT, THOUGHT
+from kimi_vl.marks import THOUGHT
 from kimi_vl.transcript import StopStrings
 
 
@@ -29,12 +29,6 @@ class Marks:
 
 
 MARKS = Marks()
-
-
-def marks_in(template: str) -> Marks:
-    """Those of the family of thoughts that a checkpoint's chat template speaks of; the model's own if of none."""
-    other = replace(MARKS, think=OTHER_THOUGHT.opening, answer=OTHER_THOUGHT.closing)
-    return other if other.answer in template and MARKS.answer not in template else MARKS
 
 
 @dataclass(frozen=True)
