@@ -192,7 +192,7 @@ def test_a_fetch_that_cannot_be_is_refused_at_once(tmp_path: Path, arguments: li
 
 
 def test_recipes_lose_what_shows_screens_and_nothing_else(tmp_path: Path) -> None:
-    went = smoke.write(tmp_path, screens=False)
+    went = smoke.write(tmp_path, SHOWING_SCREENS)
     assert {path.name for path in RECIPES} == went.keys() == _names(tmp_path)
     assert went["joint.toml"]
     for path in RECIPES:
@@ -203,7 +203,7 @@ def test_recipes_lose_what_shows_screens_and_nothing_else(tmp_path: Path) -> Non
         shows = {exam.name for exam in before.exams if exam.draw.split(":")[-1] in SHOWING_SCREENS}
         assert [exam.name for exam in after.exams] == [e.name for e in before.exams if e.name not in shows]
         assert {exam.count for exam in after.exams} <= {2}
-    smoke.write(tmp_path, screens=True)
+    smoke.write(tmp_path, ())
     for path in RECIPES:
         before, after = read_recipe(path), read_recipe(tmp_path / path.name)
         assert replace(after, exams=before.exams) == before
@@ -212,7 +212,7 @@ def test_recipes_lose_what_shows_screens_and_nothing_else(tmp_path: Path) -> Non
 def test_a_recipe_of_nothing_but_screens_is_refused() -> None:
     source = '[[sources]]\nname = "a"\nweight = 1.0\ndraw = "recipes.nano.sources:pointing"\n'
     with pytest.raises(ValueError, match="install chromium"):
-        smoke.without_screens(f'stage = "joint"\n\n{source}')
+        smoke.without(f'stage = "joint"\n\n{source}', SHOWING_SCREENS)
 
 
 @needs_data

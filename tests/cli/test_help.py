@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kimi_vl.cli import ask, chat
+from kimi_vl.cli.thought import TOKENS
 from kimi_vl.sampling import SamplingParams
 
 
@@ -39,5 +40,7 @@ def test_defaults_are_those_of_the_package(command: Callable[..., None]) -> None
     shared = [field.name for field in fields(SamplingParams) if field.name in offered]
     assert set(shared) == {field.name for field in fields(SamplingParams)} - {"n", "logit_bias", "logprobs", "grammar"}
     shared.remove("stop")  # a list here, and a tuple there
+    shared.remove("max_new_tokens")  # more for a model that thinks
+    assert SamplingParams().max_new_tokens == TOKENS
     for name in shared:
         assert offered[name].default == getattr(SamplingParams(), name)

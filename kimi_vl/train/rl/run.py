@@ -249,12 +249,13 @@ class Learning:
                 "reward": float(judged.rewards.sum()),
                 "right": float(judged.right.sum()),
                 "formless": float(judged.formless.sum()),
+                "alike": recipe.answers * float((judged.rewards.amax(1) == judged.rewards.amin(1)).sum()),
                 "cut": float(sum(not answer.ended for rollout in rollouts for answer in rollout.answers)),
                 "kl": float(apart),
                 "entropy": -float(sum(one.sum() for one in before)),
             }
         )
-        by_answer = {name: sums[name] / sums["answers"] for name in ("reward", "right", "formless", "cut")}
+        by_answer = {name: sums[name] / sums["answers"] for name in ("reward", "right", "alike", "formless", "cut")}
         by_token = {name: sums[name] / sums["tokens"] for name in ("kl", "entropy")}
         length = sums["tokens"] / sums["answers"]
         return by_answer | by_token | {"length": length, "gap": gap, "lr": lr, "grad_norm": sum(norms) / len(norms)}

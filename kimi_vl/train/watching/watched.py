@@ -36,6 +36,7 @@ POLICY = {
     "reward": "reward",
     "right": "share of right answers",
     "length": "tokens of an answer",
+    "alike": "share of problems whose answers all were worth the same",
     "formless": "share without a thought in its marks",
     "cut": "share that did not end",
     "kl": "divergence within a step",
@@ -47,6 +48,7 @@ _DEAD = 50  # logged steps without work, after which an expert is called dead
 # Experts that are all used alike make a balance loss of 1, and any others that are chosen by their scores more; the
 # correction bias may hold it a little lower.
 _FLOOR, _SOME = 0.9, 10
+_CUT, _ALIKE = 0.2, 0.9  # shares of answers, and of problems, above which a policy has little to learn from
 _LISTED = 20  # numbers of steps in a sentence
 
 T = TypeVar("T")
@@ -204,6 +206,7 @@ def alarms(stage: Stage) -> list[str]:
     if skipped := {line.step: line.figures["skipped"] for line in stage.lines if line.figures.get("skipped")}:
         count = f"{sum(skipped.values()):.0f} left out because of the gradient (spikes)"
         found.append(f"Steps skipped: {count}, told at {_listed(list(skipped))}.")
+    found += _of_policy(stage)
     for name in stage.losses:
         points = stage.curve(name).points
         if broken := [step for step, value in points if not math.isfinite(value)]:
@@ -213,6 +216,27 @@ def alarms(stage: Stage) -> list[str]:
             found.append(f"The loss {name} is not finite at {where}.")
         elif (rise := rising([value for _, value in points])) is not None:
             found.append(f"The loss {name} rises: by {rise:.1%} within the last third.")
+    return found
+
+
+def _of_policy(stage: Stage) -> list[str]:
+    """Of a run that learns from its own answers."""
+    found = []
+    cut, alike, norms = (
+        [value for _, value in stage.curve(name).points][-_SOME:] for name in ("cut", "alike", "grad_norm")
+    )
+    if cut and fmean(cut) > _CUT:
+        found.append(
+            f"Of the last answers {fmean(cut):.0%} did not end: allow more max_new_tokens, or hold the policy nearer "
+            f"to where it was (tau, kl)."
+        )
+    if alike and fmean(alike) > _ALIKE:
+        found.append(
+            f"Of the last problems {fmean(alike):.0%} had answers that all were worth the same, which teach nothing: "
+            f"pose harder or easier ones."
+        )
+    if alike and len(norms) == _SOME and not any(norms):
+        found.append(f"The gradient has been 0 for {_SOME} logged steps: nothing is learned.")
     return found
 
 

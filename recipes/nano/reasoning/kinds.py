@@ -1,4 +1,4 @@
-"""All kinds of problems by their names: (random, split, level) -> `Problem`."""
+"""All kinds of problems that are drawn, by their names: (random, split, level) -> `Problem`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from recipes.nano.reasoning.bars import bar_problem, price_problem
 from recipes.nano.reasoning.expressions import expression_problem
 from recipes.nano.reasoning.geometry import geometry_problem
 from recipes.nano.reasoning.goals import goal_problem
-from recipes.nano.reasoning.nlvr import nlvr_problem
 from recipes.nano.reasoning.paths import path_problem
 from recipes.nano.reasoning.problem import Problem
 from recipes.nano.reasoning.shapes import shape_problem
@@ -32,7 +31,6 @@ KINDS: dict[str, Draw] = {
     "trends": trend_problem,
     "paths": path_problem,
     "goals": goal_problem,
-    "nlvr": nlvr_problem,
 }
 
 
