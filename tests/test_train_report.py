@@ -200,6 +200,26 @@ def test_a_loss_that_is_not_finite_is_told_and_drawn_as_a_gap(tmp_path: Path) ->
     assert told == "The loss text is not finite at step 2."
 
 
+def test_answers_that_do_not_end_are_told() -> None:
+    """(I6)"""
+    fine = {"right": 0.5, "cut": 0.1, "alike": 0.5, "grad_norm": 1.0}
+    assert alarms(stage_of([fine | {"cut": 0.9}] * 5 + [fine] * 10)) == []
+    (told,) = alarms(stage_of([fine] * 5 + [fine | {"cut": 0.3}] * 10))
+    assert told.startswith("Of the last answers 30% did not end: allow more max_new_tokens")
+
+
+def test_a_policy_that_learns_nothing_is_told() -> None:
+    """(I7)"""
+    fine = {"right": 0.5, "cut": 0.0, "alike": 0.9, "grad_norm": 1.0}
+    assert alarms(stage_of([fine] * 20)) == []
+    (told,) = alarms(stage_of([fine | {"alike": 0.95}] * 20))
+    assert told.startswith("Of the last problems 95% had answers that all were worth the same")
+    same, still = alarms(stage_of([fine] * 5 + [fine | {"alike": 1.0, "grad_norm": 0.0}] * 10))
+    assert still == "The gradient has been 0 for 10 logged steps: nothing is learned."
+    # A reward is no loss: that it rises is what is wanted.
+    assert alarms(stage_of([fine | {"right": n / 100, "reward": n / 100} for n in range(90)])) == []
+
+
 def test_a_loss_that_rises_over_the_last_third_is_told() -> None:
     falling = [4.0 - n / 50 + 0.02 * (-1) ** n for n in range(60)]
     assert alarms(stage_of([{"text": value} for value in falling])) == []

@@ -164,19 +164,44 @@ def test_the_length_reward_ramps_in() -> None:
 # ---- the same numbers ----------------------------------------------------------------------------------------------
 
 
+def shown(seed: int) -> list[Message]:
+    """None, one or two pictures of their own sizes, between words."""
+    random = Random(seed)
+    parts: list[PicturePart | TextPart] = [TextPart("Look. ")]
+    for number in range(seed % 3):
+        size = (random.randrange(20, 90), random.randrange(20, 90))
+        parts += [PicturePart(Image.effect_noise(size, 60).convert("RGB")), TextPart(f" That was {number}. ")]
+    return [Message("user", (*parts, TextPart("What is this?")))]
+
+
 def test_engine_and_trainer_mean_the_same_numbers() -> None:
-    """Of nano's own sampled answers, and with no gradient to the tower."""
+    """Of nano's own sampled answers, and with no gradient to the tower (I4).
+
+    One preprocessing gives the ids and pictures of both (I1), nothing is padded (I2), and each question has its own
+    pictures, however many (I3).
+    """
     model = KimiVL.from_pretrained("nano", dtype="float32").model
     policy = Policy(model)
     for name, weight in policy.named_parameters():
         weight.requires_grad_(name.startswith("model.language_model."))
     params = [SamplingParams(max_new_tokens=24, temperature=1.0, logprobs=0, n=3, seed=seed) for seed in range(6)]
-    conversations = [question(7, index)[0] for index in range(6)]
+    conversations = [shown(seed) for seed in range(6)]
     rollouts = Rollouts(model, PROCESSOR, cache=8192).answer(conversations, params)
     piece = piece_of(rollouts)
     now = piece.logprobs(policy)
     assert piece.answers == 18 and len(now) == sum(len(answer.ids) for r in rollouts for answer in r.answers)
     assert (now - piece.drawn_at).abs().mean() < 1e-5
+    for messages, rollout in zip(conversations, rollouts, strict=True):
+        inputs = PROCESSOR(messages)
+        assert rollout.prompt.tolist() == inputs.input_ids.tolist()
+        if inputs.pixel_values is None:
+            assert rollout.features is None
+        else:
+            assert_close(rollout.features, model.image_features(inputs.pixel_values, inputs.image_grid_hws).detach())
+    # Another question's pictures of the same sizes would be found out.
+    swapped = replace(piece, features=None if piece.features is None else piece.features.roll(1, 0))
+    with torch.no_grad():
+        assert (swapped.logprobs(policy) - piece.drawn_at).abs().mean() > 1e-2
     now.sum().backward()
     assert all(p.grad is None for name, p in policy.named_parameters() if "language_model" not in name)
     # The same seeds, the same answers; others, others.
