@@ -23,10 +23,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from kimi_vl.config import KimiVLConfig
+from kimi_vl.hub import NANO, NANO_THINKING
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration, draw_weight
 
 SHARD_BYTES = 5 * 10**9
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
+# What nano-thinking has in common with nano lies in nano's folder, beside its own.
+SHARED = f"../{NANO.name}/model.safetensors"
 # In every official layer, and recomputed from the config instead.
 _IGNORED = re.compile(r"\.rotary_emb\.inv_freq$")
 _DTYPE_NAMES = {
@@ -80,6 +83,11 @@ class Checkpoint:
             with _opened(self.folder / file) as shard:
                 for name in some:
                     yield name, shard.get_tensor(name)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """All that a checkpoint's weights lie in. Raises: ``ValueError`` if it has none, or one is missing."""
+    return [folder / file for file in sorted(set(_locate(folder).values()))]
 
 
 def load_model(
@@ -193,7 +201,7 @@ def write_checkpoint(
                     on_tensor(done, total)
         if len(plan) > 1:
             weight_map = {name: file for file, names in zip(files, plan, strict=True) for name in names}
-            _write_json(whole / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+            _write_json(whole / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
         text = config.text_config
         # In every Kimi tokenizer <|im_end|>, which ends a turn, follows [EOS].
         ends = [text.eos_token_id, text.eos_token_id + 1]
@@ -220,7 +228,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         yield whole
         whole.chmod(0o755)
         if folder.is_dir():
-            for old in [*folder.glob("model*.safetensors"), folder / _INDEX]:
+            for old in [*folder.glob("model*.safetensors"), folder / INDEX]:
                 old.unlink(missing_ok=True)
             for file in whole.iterdir():
                 file.replace(folder / file.name)
@@ -271,23 +279,27 @@ def stored_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
 
 def _locate(folder: Path) -> dict[str, str]:
     """Which file holds each tensor, without what is ignored by name."""
-    index = folder / _INDEX
+    index = folder / INDEX
+    shared: set[str] = set()
     if index.exists():
         weight_map = read_json(index).get("weight_map")
+        if isinstance(weight_map, dict) and folder.resolve() == NANO_THINKING:
+            shared = {name for name, file in weight_map.items() if file == SHARED}
+            weight_map = {name: file for name, file in weight_map.items() if name not in shared}
         # A file's name alone: an index from elsewhere never leads out of its folder.
         if not isinstance(weight_map, dict) or not all(map(_is_file_name, weight_map.values())):
             raise ValueError(f"{index} has no weight_map from tensors to files of this folder")
         files = sorted(set(weight_map.values()))
         absent = [file for file in files if not (folder / file).is_file()]
         if absent:
-            raise ValueError(f"{folder}: {_INDEX} names files that are not there: {_listed(absent)}")
+            raise ValueError(f"{folder}: {INDEX} names files that are not there: {_listed(absent)}")
     elif (folder / "model.safetensors").exists():
         files = ["model.safetensors"]
     else:
         files = sorted(file.name for file in folder.glob("*.safetensors"))
         if not files:
             raise ValueError(f"{folder} has no *.safetensors file: it holds no checkpoint")
-    where: dict[str, str] = {}
+    where = dict.fromkeys(shared, SHARED)
     for file in files:
         with _opened(folder / file) as shard:
             for name in shard.keys():  # noqa: SIM118 — not a dict

@@ -10,14 +10,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-# Ships inside the package.
-NANO = Path(__file__).parent / "nano"
+# Ship inside the package.
+NANO = Path(__file__).parent.resolve() / "nano"
+NANO_THINKING = NANO.with_name("nano_thinking")
+_SHIPPED = {"nano": NANO, "nano-thinking": NANO_THINKING}
 HUB_IDS = {
     "instruct": "moonshotai/Kimi-VL-A3B-Instruct",
     "thinking": "moonshotai/Kimi-VL-A3B-Thinking",
     "thinking-2506": "moonshotai/Kimi-VL-A3B-Thinking-2506",
 }
-ALIASES = ("nano", *HUB_IDS)
+ALIASES = (*_SHIPPED, *HUB_IDS)
 CONFIG_FILES = ("config.json", "generation_config.json")
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
 PROCESSOR_FILES = ("preprocessor_config.json", "tiktoken.model", "tokenizer_config.json", "chat_template.jinja")
@@ -29,14 +31,14 @@ def resolve(name: str | Path, files: Sequence[str], *, revision: str | None = No
     """The folder of a model.
 
     Args:
-        name: ``nano``, ``instruct``, ``thinking``, ``thinking-2506``, a folder, or a hub id ``owner/name``.
+        name: an alias (:data:`ALIASES`), a folder, or a hub id ``owner/name``.
         files: glob patterns of what is needed; nothing else is downloaded.
         revision: branch, tag or commit of a hub id; its main branch if not given. A folder has none.
         offline: take what was downloaded before, and never touch the network.
 
     Raises: ``ValueError`` if there is no such folder, id or revision, or the hub cannot be reached.
     """
-    folder = NANO if str(name) == "nano" else Path(name)
+    folder = _SHIPPED.get(str(name), Path(name))
     if str(name) and folder.is_dir():
         if revision is not None:
             raise ValueError(f"{name} is a folder and has no revision {revision!r}: leave revision out")

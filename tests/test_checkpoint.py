@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kimi_vl import KimiVL, checkpoint
 from kimi_vl.checkpoint import (
     TensorSpec,
     load_model,
@@ -27,7 +29,9 @@ from kimi_vl.checkpoint import (
     write_checkpoint,
     write_random_checkpoint,
 )
+from kimi_vl.hub import NANO
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration as Model
+from recipes.nano.reasoning.ship import FILE, ship
 from tests.conftest import GOLDEN, SMALL_CONFIG, random_model
 
 INDEX = "model.safetensors.index.json"
@@ -383,3 +387,31 @@ def test_code_beside_us_is_not_written(saved: Path) -> None:
     assert not list(saved.glob("*.py"))
     raw = json.loads((saved / "config.json").read_text())
     assert all(name.startswith("moonshotai/Kimi-VL-A3B-Instruct--") for name in raw["auto_map"].values())
+
+
+def test_only_what_ships_with_the_package_may_share_a_file_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nano-thinking's index names nano's file for what both have, of which the rest is not looked at."""
+    shutil.copytree(NANO, tmp_path / "nano")
+    other = KimiVL.from_pretrained("nano").model
+    with torch.no_grad():
+        other.language_model.lm_head.weight.add_(1)
+    save_model(other, tmp_path / "trained")
+    folder = tmp_path / "nano_thinking"
+    size = ship(tmp_path / "trained", folder)
+    assert size < 42e6  # bytes: the head beside all of nano
+    with pytest.raises(ValueError, match="has no weight_map from tensors to files of this folder"):
+        load_model(folder)
+    monkeypatch.setattr(checkpoint, "NANO_THINKING", folder)
+    found = load_model(folder)
+    for (name, one), wanted in zip(found.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(one, wanted), name
+    assert {path.name for path in checkpoint.files_of(folder)} == {FILE, "model.safetensors"}
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(2)
+    save_model(other, tmp_path / "all of it")
+    with pytest.raises(ValueError, match="MB together, over 60: share more"):
+        ship(tmp_path / "all of it", folder)
+    assert load_model(folder) is not None

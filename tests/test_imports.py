@@ -62,7 +62,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "kimi_vl.machine": (),
     "kimi_vl.apart": (),
     "kimi_vl.marks": (),
-    "kimi_vl.checkpoint": MODEL,
+    "kimi_vl.checkpoint": (*MODEL, "kimi_vl.hub"),
     "kimi_vl.generate": (*MODEL, "kimi_vl.sampling"),
     "kimi_vl.answer": (*INPUT, *MODEL, *ANSWERING),
     "kimi_vl.engine.": (*INPUT, *MODEL, *ENGINE),

@@ -214,7 +214,7 @@ def test_a_policy_that_learns_nothing_is_told() -> None:
     assert alarms(stage_of([fine] * 20)) == []
     (told,) = alarms(stage_of([fine | {"alike": 0.95}] * 20))
     assert told.startswith("Of the last problems 95% had answers that all were worth the same")
-    same, still = alarms(stage_of([fine] * 5 + [fine | {"alike": 1.0, "grad_norm": 0.0}] * 10))
+    _same, still = alarms(stage_of([fine] * 5 + [fine | {"alike": 1.0, "grad_norm": 0.0}] * 10))
     assert still == "The gradient has been 0 for 10 logged steps: nothing is learned."
     # A reward is no loss: that it rises is what is wanted.
     assert alarms(stage_of([fine | {"right": n / 100, "reward": n / 100} for n in range(90)])) == []

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from kimi_vl.checkpoint import files_of
 from kimi_vl.engine.backend import backend
 from kimi_vl.engine.layout import VERSION
 from kimi_vl.engine.quantize import quantize
@@ -23,7 +24,7 @@ def in_four_bits(folder: Path) -> Path:
     """Raises: ``ValueError`` if it is none and too large for this; says how to make one."""
     if is_quantized(folder):
         return folder
-    weights = sorted(folder.glob("*.safetensors"))
+    weights = files_of(folder)
     if sum(path.stat().st_size for path in weights) > _SMALL:
         raise ValueError(f"{folder} is not in 4 bits: run kimi-vl quantize {folder} DST, and name DST instead")
     target = _cache() / f"{folder.name}-{_digest([*weights, *sorted(folder.glob('*.json'))])}"

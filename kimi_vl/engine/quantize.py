@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kimi_vl.checkpoint import Checkpoint
+from kimi_vl.checkpoint import Checkpoint, files_of
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.engine import layout, store
 from kimi_vl.engine.agreement import Agreement
@@ -135,7 +135,7 @@ _SOURCE = "source.json"
 
 def _prepare(unfinished: Path, source: Path) -> None:
     """A folder for what is not finished; what it holds of another source goes."""
-    files = sorted(source.glob("*.safetensors"))
+    files = files_of(source)
     stamp = json.dumps([[str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files])
     path = unfinished / _SOURCE
     if unfinished.exists() and (not path.exists() or path.read_text(encoding="utf-8") != stamp):
