@@ -6,9 +6,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +37,8 @@ from kimi_vl.train.rl.updating import Policy, piece_of
 from kimi_vl.train.run import run as run_stage
 from kimi_vl.train.state import FILE, StateFile
 from kimi_vl.train.watching.report import report
-from tests.training import TINY, free_port, logged
+from tests.training import TINY, entered, free_port, logged
+from tests.training import start as begin
 
 COLOURS = ("red", "green", "blue")
 PROCESSOR = KimiVLProcessor.from_pretrained("nano")
@@ -260,30 +258,37 @@ def weights(folder: Path) -> dict[str, Tensor]:
     return found
 
 
+def alone(rank: int, recipe: RLRecipe) -> None:
+    run(recipe)
+
+
+def beside_another(rank: int, port: int, recipe: RLRecipe) -> None:
+    with entered(rank, 2, port):
+        run(recipe)
+
+
 def test_killed_in_a_step_it_goes_on_alike(start: str, tmp_path: Path) -> None:
-    """The same answers, the same updates, to the last bit."""
-    root = Path(__file__).parents[1]
-    env = os.environ | {"PYTHONPATH": str(root)}
-    runs = {}
-    for name in ("unbroken", "killed"):
-        path = tmp_path / f"{name}.toml"
-        path.write_text(RECIPE.replace("RUN", str(tmp_path / name)).replace("START", start))
-        runs[name] = [sys.executable, "-m", "kimi_vl.cli", "train", "run", str(path)]
-    subprocess.run(runs["unbroken"], check=True, env=env, cwd=root, capture_output=True)
-    killed = subprocess.Popen(runs["killed"], env=env, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    log, seconds = tmp_path / "killed" / "log.jsonl", 120.0
-    while not (log.exists() and log.read_text().count("\n") >= 2) and seconds > 0:
-        assert killed.poll() is None
-        time.sleep(0.02)
-        seconds -= 0.02
-    # Behind a step's record and before its end.
-    time.sleep(0.1)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert StateFile(tmp_path / "killed" / FILE).progress.step < 4
-    subprocess.run(runs["killed"], check=True, env=env, cwd=root, capture_output=True)
-    assert kept(tmp_path / "killed") == kept(tmp_path / "unbroken")
-    ours, theirs = weights(tmp_path / "killed"), weights(tmp_path / "unbroken")
+    """The same answers, the same updates, to the last bit, wherever SIGKILL met it."""
+    levels = (ProblemsRecipe("colours", f"{MODULE}:posed", 2),)
+    recipe = recipe_of(start, tmp_path / "whole", steps=6, save_every=2, opening=0.5, problems=levels)
+    run(recipe)
+    parts, random, kills, saved = tmp_path / "parts", Random(7), 0, -1
+    while not (parts / "model").exists():
+        running = begin(alone, (replace(recipe, run=str(parts)),), 1, join=False)
+        assert running is not None
+        (process,) = running.processes
+        # A step takes about half a second.
+        process.join(random.uniform(0.5, 4.0) if kills < 4 else None)
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+            process.join()
+            step = StateFile(parts / FILE).progress.step if (parts / FILE).exists() else 0
+            assert saved <= step < 6
+            saved = step
+    assert kills >= 2
+    assert kept(parts) == kept(tmp_path / "whole")
+    ours, theirs = weights(parts), weights(tmp_path / "whole")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -296,21 +301,12 @@ def test_a_run_goes_on_with_what_it_was_begun_with(start: str, tmp_path: Path) -
 
 def test_two_processes_do_as_one(start: str, tmp_path: Path) -> None:
     """Each answers its half; what is learned is the same."""
-    one = recipe_of(start, tmp_path / "one", steps=2, updates=1)
+    one = recipe_of(start, tmp_path / "one", steps=2, updates=1, exams=(ExamRecipe("e", f"{MODULE}:exam", 5),))
     run(one)
-    root = Path(__file__).parents[1]
-    path = tmp_path / "two.toml"
-    text = RECIPE.replace("RUN", str(tmp_path / "two")).replace("START", start)
-    wishes = ["steps=2", "updates=1", "opening=0", "save_every=2"]
-    path.write_text(text.replace("levels = 2", "levels = 1"))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
-    command += [str(free_port()), "-m", "kimi_vl.cli", "train", "run", str(path)]
-    for wish in wishes:
-        command += ["--set", wish]
-    env = os.environ | {"PYTHONPATH": str(root)}
-    subprocess.run(command, check=True, env=env, cwd=root, capture_output=True)
+    begin(beside_another, (free_port(), replace(one, run=str(tmp_path / "two"))), 2)
     assert (tmp_path / "two" / "asked.jsonl").read_text() == (tmp_path / "one" / "asked.jsonl").read_text()
     for ours, theirs in zip(logged(tmp_path / "two"), logged(tmp_path / "one"), strict=True):
+        assert ours.keys() == theirs.keys()
         for name, value in theirs.items():
             assert ours[name] == pytest.approx(value, abs=1e-4), name
     two, alone = (KimiVL.from_pretrained(str(tmp_path / name / "model")).model for name in ("two", "one"))

@@ -40,7 +40,7 @@ from kimi_vl.train.rl.problems import Exam, Posed, Problems, exams
 from kimi_vl.train.rl.recipe import RLRecipe
 from kimi_vl.train.rl.record import Given, Record, Told
 from kimi_vl.train.rl.rollouts import Answer, Rollout, Rollouts
-from kimi_vl.train.rl.updating import MOVES, Piece, Policy, divergence, loss_of, piece_of
+from kimi_vl.train.rl.updating import MOVES, Policy, divergence, loss_of, piece_of
 from kimi_vl.train.scale.layout import Layout
 from kimi_vl.train.state import Progress, load_state, save_state, stored_in
 from kimi_vl.train.stopping import Stopping
@@ -213,14 +213,8 @@ class Learning:
         above = above_mean_by_spread if recipe.objective == "grpo" else above_mean
         advantages = above(judged.rewards)
         each = len(rollouts) // (recipe.updates * recipe.pieces)
-        pieces = [
-            (piece_of(rollouts[at : at + each]), advantages[at : at + each].flatten())
-            for at in range(0, len(rollouts), each)
-        ]
-        policy.train()
-        with torch.no_grad():
-            before = [piece.logprobs(policy) for piece, _ in pieces]
-        gap = self._checked_gap(step, [piece for piece, _ in pieces], before)
+        starts = range(0, len(rollouts), each)
+        pieces = [(piece_of(rollouts[at : at + each]), advantages[at : at + each].flatten()) for at in starts]
         lr = rate(
             step,
             peak=recipe.peak,
@@ -230,43 +224,32 @@ class Learning:
             decay=recipe.decay,
             floor=recipe.floor,
         )
+        policy.train()
         self.optimizer.forget()
         answers = recipe.batch_size * recipe.answers // recipe.updates
-        apart, norms = torch.zeros((), device=policy.model.device), []
-        for number, ((piece, of_answers), then) in enumerate(zip(pieces, before, strict=True), start=1):
+        apart, gap, compared, norms = 0.0, 0.0, 0, list[float]()
+        for number, (piece, of_answers) in enumerate(pieces, start=1):
             now = piece.logprobs(policy)
-            which, worth = piece.which.to(now.device), of_answers.to(now.device)
-            (loss_of(recipe, now, then, which, worth) / answers).backward()
-            apart += divergence(now.detach(), then)
+            before, which, worth = (each.to(now.device) for each in (piece.drawn_at, piece.which, of_answers))
+            (loss_of(recipe, now, before, which, worth) / answers).backward()
+            now = now.detach()
+            apart += float(divergence(now, before))
+            if number <= recipe.pieces:
+                # Nothing has moved yet: any difference is one of how the two compute.
+                gap += float((now - before).abs().sum())
+                compared += len(now)
+            if number == recipe.pieces:
+                gap = self._checked(step, gap, compared)
             if number % recipe.pieces == 0:
                 norms.append(self.optimizer.step(lr))
-        count = judged.right.numel()
-        tokens = float(judged.lengths.sum())
-        sums = parallel.total_by_name(
-            {
-                "answers": count,
-                "tokens": tokens,
-                "reward": float(judged.rewards.sum()),
-                "right": float(judged.right.sum()),
-                "formless": float(judged.formless.sum()),
-                "alike": recipe.answers * float((judged.rewards.amax(1) == judged.rewards.amin(1)).sum()),
-                "cut": float(sum(not answer.ended for rollout in rollouts for answer in rollout.answers)),
-                "kl": float(apart),
-                "entropy": -float(sum(one.sum() for one in before)),
-            }
-        )
-        by_answer = {name: sums[name] / sums["answers"] for name in ("reward", "right", "alike", "formless", "cut")}
-        by_token = {name: sums[name] / sums["tokens"] for name in ("kl", "entropy")}
-        length = sums["tokens"] / sums["answers"]
-        return by_answer | by_token | {"length": length, "gap": gap, "lr": lr, "grad_norm": sum(norms) / len(norms)}
+        return _figures(rollouts, judged, apart) | {"gap": gap, "lr": lr, "grad_norm": sum(norms) / len(norms)}
 
-    def _checked_gap(self, step: int, pieces: Sequence[Piece], before: Sequence[Tensor]) -> float:
-        """The mean over a step's tokens of how far the engine's log-probability is from the trainer's.
+    def _checked(self, step: int, apart: float, tokens: int) -> float:
+        """The mean over an update's tokens of how far the engine's log-probability is from the trainer's.
 
         Raises: ``ValueError`` if it is above the recipe's: what is learned would not be about what answered.
         """
-        apart = sum(float((now.cpu() - piece.drawn_at).abs().sum()) for piece, now in zip(pieces, before, strict=True))
-        sums = parallel.total_by_name({"apart": apart, "tokens": sum(len(now) for now in before)})
+        sums = parallel.total_by_name({"apart": apart, "tokens": tokens})
         gap = sums["apart"] / sums["tokens"]
         if not gap <= self.recipe.gap:
             raise ValueError(
@@ -274,6 +257,25 @@ class Learning:
                 f"above the recipe's gap of {self.recipe.gap:g}: its answers are not those of the model that learns"
             )
         return gap
+
+
+def _figures(rollouts: Sequence[Rollout], judged: _Judged, apart: float) -> dict[str, float]:
+    """Means over the answers, and over the tokens, of all processes; ``apart`` is the divergence, summed over tokens."""
+    given = [answer for rollout in rollouts for answer in rollout.answers]
+    same = judged.rewards.amax(1) == judged.rewards.amin(1)
+    of_answers = {
+        "reward": judged.rewards.sum(),
+        "right": judged.right.sum(),
+        "alike": same.sum() * judged.right.shape[1],
+        "formless": judged.formless.sum(),
+        "cut": sum(not answer.ended for answer in given),
+        "length": judged.lengths.sum(),
+    }
+    of_tokens = {"kl": apart, "entropy": -sum(float(answer.logprobs.sum()) for answer in given)}
+    counts = {"answers": len(given), "tokens": judged.lengths.sum()}
+    sums = parallel.total_by_name({name: float(value) for name, value in (of_answers | of_tokens | counts).items()})
+    means = {name: sums[name] / sums["answers"] for name in of_answers}
+    return means | {name: sums[name] / sums["tokens"] for name in of_tokens}
 
 
 _SHOWN = 4  # answers to a problem
