@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from kimi_vl import __version__
 from kimi_vl.cli import options
 from kimi_vl.cli.progress import calm_downloads, waiting
+from kimi_vl.cli.thought import Thinking
 
 if TYPE_CHECKING:
     from kimi_vl.eval.asking import Asker
@@ -66,6 +67,8 @@ def run(
     max_new_tokens: Annotated[
         int | None, typer.Option("--max-new-tokens", help="As the task has it, if not given.", show_default=False)
     ] = None,
+    thinks: options.Thinks = None,
+    thinking_budget: options.ThinkingBudget = None,
     together: Annotated[int, typer.Option("--together", min=1, help="Questions at a time.")] = 8,
     threads: options.Threads = None,
     folder: Annotated[
@@ -80,6 +83,7 @@ def run(
     from kimi_vl.eval.record import Settings
     from kimi_vl.eval.run import choose, evaluate, evaluate_peers, folder_name
 
+    thinking = _thinking(model, endpoint, thinks, thinking_budget)
     calm_downloads()
     found = [naming.task_of(name) for name in tasks]
     folders = [naming.data_of(task, data, offline=offline, any_version=any_version) for task in found]
@@ -99,12 +103,14 @@ def run(
             max_new_tokens=max_new_tokens or one.way.max_new_tokens,
             data=one.data,
             versions={"kimi-vl": __version__},
+            thinking=thinking.thinks if thinking.holds else None,
+            thinking_budget=thinking.budget,
         )
         if asker is None:
             asker = (
-                _endpoint(endpoint, model, api_key, together, temperature, seed)
+                _endpoint(endpoint, model, api_key, together, temperature, seed, thinking)
                 if endpoint
-                else _local(model, together, temperature, seed, threads, offline)
+                else _local(model, together, temperature, seed, threads, offline, thinking)
             )
         place = folder / folder_name(one, model)
         records = evaluate(one, asker, place, settings, tell=_teller(one.task.name))
@@ -120,7 +126,22 @@ def run(
         print(f"kept in {place}")
 
 
-def _local(model: str, together: int, temperature: float, seed: int, threads: int | None, offline: bool) -> Asker:
+def _thinking(model: str, endpoint: str | None, wished: bool | None, budget: int | None) -> Thinking:
+    """Of what is behind an endpoint only what is wished for is known."""
+    if endpoint and wished is None:
+        wished = budget is not None
+    return Thinking(model if not endpoint else "", wished, budget, shown=False)
+
+
+def _local(
+    model: str,
+    together: int,
+    temperature: float,
+    seed: int,
+    threads: int | None,
+    offline: bool,
+    thinking: Thinking,
+) -> Asker:
     from kimi_vl.engine.engine import Engine, EngineOptions
     from kimi_vl.engine.prepared import in_four_bits
     from kimi_vl.eval.asking import Local
@@ -132,13 +153,25 @@ def _local(model: str, together: int, temperature: float, seed: int, threads: in
         # Alike to the last bit whatever is asked beside it.
         wishes = EngineOptions(most_running=together, deterministic=True)
         engine = Engine.from_pretrained(in_four_bits(where), threads=threads, options=wishes)
-        return Local(engine, KimiVLProcessor.from_pretrained(where), temperature=temperature, seed=seed)
+        processor = KimiVLProcessor.from_pretrained(where)
+        rules = thinking.rules(processor.tokenizer, where) if thinking.holds else None
+        return Local(engine, processor, temperature=temperature, seed=seed, rules=rules)
 
 
-def _endpoint(url: str, model: str, key: str | None, together: int, temperature: float, seed: int) -> Asker:
+def _endpoint(
+    url: str, model: str, key: str | None, together: int, temperature: float, seed: int, thinking: Thinking
+) -> Asker:
     from kimi_vl.eval.asking import Endpoint
 
-    return Endpoint(url, model, key=key, together=together, temperature=temperature, seed=seed)
+    return Endpoint(
+        url,
+        model,
+        key=key,
+        together=together,
+        temperature=temperature,
+        seed=seed,
+        thinking_budget=thinking.budget if thinking.thinks else None,
+    )
 
 
 def _teller(name: str) -> Callable[[int, int, float], None]:
@@ -164,7 +197,8 @@ def _table(settings: Settings, told: Summary) -> str:
     sampled = "" if settings.count == settings.of else f" of {settings.of}, seed {settings.seed}"
     lines = [
         f"{settings.task}, the {settings.way} way, {name}: {settings.count} items{sampled}; temperature "
-        f"{settings.temperature:g}, at most {settings.max_new_tokens} tokens, {told.seconds:.2f} s to an answer",
+        f"{settings.temperature:g}, at most {settings.max_new_tokens} tokens, "
+        f"{'' if settings.thinking is None else f'{settings.thought}, '}{told.seconds:.2f} s to an answer",
         f"{'':30} {'score':>7} {'95 %':>15} {'no faults':>9} {'items':>6}",
     ]
     for one in (told.total, *told.more, *told.peers, *told.groups):

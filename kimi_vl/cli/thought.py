@@ -12,8 +12,10 @@ from kimi_vl.marks import marks_of, thinks_first
 
 if TYPE_CHECKING:
     from kimi_vl.answer import Reply
+    from kimi_vl.grammar import Grammar
     from kimi_vl.parts import Part
     from kimi_vl.sampling import SamplingParams
+    from kimi_vl.thinking import Thinking as Rules
     from kimi_vl.tokenizer import Tokenizer
 
 TOKENS, TOKENS_WITH_THOUGHT = 512, 8192  # of an answer, if nothing is said
@@ -54,14 +56,17 @@ class Thinking:
 
         A model that would think by itself is kept from it by a thought without a word.
         """
-        from kimi_vl.thinking import Thinking as Rules
+        from kimi_vl.grammar import Grammar
 
         if not self.holds:
             return params
-        assert not isinstance(params.grammar, Rules)
-        budget = self.budget if self.thinks else 0
-        rules = Rules(tokenizer, *marks_of(folder), budget, then=params.grammar)
-        return replace(params, grammar=rules, stop=())
+        assert params.grammar is None or isinstance(params.grammar, Grammar)
+        return replace(params, grammar=self.rules(tokenizer, folder, params.grammar), stop=())
+
+    def rules(self, tokenizer: Tokenizer, folder: Path, then: Grammar | None = None) -> Rules:
+        from kimi_vl.thinking import Thinking as Rules
+
+        return Rules(tokenizer, *marks_of(folder), self.budget if self.thinks else 0, then=then)
 
 
 @dataclass(frozen=True)

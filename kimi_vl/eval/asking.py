@@ -24,6 +24,7 @@ from kimi_vl.chat import Message, PicturePart, PictureSource, TextPart
 if TYPE_CHECKING:
     from kimi_vl.engine.engine import Engine
     from kimi_vl.processor import KimiVLProcessor
+    from kimi_vl.thinking import Thinking
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,22 @@ class ByItem:
 
 
 class Local:
-    """The engine, with as many questions at a time as it runs."""
+    """The engine, with as many questions at a time as it runs. ``rules`` are those of answers that think first."""
 
-    def __init__(self, engine: Engine, processor: KimiVLProcessor, *, temperature: float, seed: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        processor: KimiVLProcessor,
+        *,
+        temperature: float,
+        seed: int,
+        rules: Thinking | None = None,
+    ) -> None:
         self._engine = engine
         self._processor = processor
         self._temperature = temperature
         self._seed = seed
+        self._rules = rules
 
     def ask(self, questions: Iterator[Question]) -> Iterator[Answered | Refused]:
         engine, most = self._engine, self._engine.options.most_running
@@ -120,7 +130,11 @@ class Local:
             messages = (*messages, Message("assistant", (TextPart(question.begun),)))
         inputs = self._processor(messages, continue_final_message=bool(question.begun))
         params = SamplingParams(
-            max_new_tokens=question.max_new_tokens, temperature=self._temperature, seed=self._seed + question.number
+            max_new_tokens=question.max_new_tokens,
+            temperature=self._temperature,
+            seed=self._seed + question.number,
+            # An answer that was begun for it has no thought before it.
+            grammar=None if question.begun else self._rules,
         )
         request = self._engine.request(inputs, params)
         self._engine.add(request)
@@ -165,6 +179,7 @@ class Endpoint:
         together: int,
         temperature: float,
         seed: int,
+        thinking_budget: int | None = None,
         seconds: float = 600.0,
     ) -> None:
         import httpx2
@@ -177,6 +192,7 @@ class Endpoint:
         self._together = together
         self._temperature = temperature
         self._seed = seed
+        self._thinking_budget = thinking_budget
 
     def ask(self, questions: Iterator[Question]) -> Iterator[Answered | Refused]:
         with ThreadPoolExecutor(self._together) as pool:
@@ -205,6 +221,8 @@ class Endpoint:
             "temperature": self._temperature,
             "seed": self._seed + question.number,
         }
+        if self._thinking_budget is not None:
+            body["thinking_budget"] = self._thinking_budget
         if question.begun:
             # as vLLM has it
             body["messages"] = [*messages, {"role": "assistant", "content": question.begun}]

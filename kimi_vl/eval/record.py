@@ -19,7 +19,10 @@ _SETTINGS, _ITEMS = "settings.json", "items.jsonl"
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a score depends on. ``data`` is the SHA-256 of what was read of the items."""
+    """All that a score depends on. ``data`` is the SHA-256 of what was read of the items.
+
+    ``thinking`` is whether answers had to begin with a thought, or must not, or, without either, as they came.
+    """
 
     task: str
     way: str
@@ -32,6 +35,16 @@ class Settings:
     max_new_tokens: int
     data: str
     versions: dict[str, str]
+    thinking: bool | None = None
+    thinking_budget: int | None = None
+
+    @property
+    def thought(self) -> str:
+        """What was asked for before an answer."""
+        if self.thinking is None:
+            return "as it comes"
+        bound = "" if self.thinking_budget is None else f" of at most {self.thinking_budget} tokens"
+        return f"a thought first{bound}" if self.thinking else "no thought"
 
 
 @dataclass(frozen=True)

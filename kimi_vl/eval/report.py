@@ -125,6 +125,7 @@ def _facts(settings: Settings) -> str:
         "seed": settings.seed,
         "temperature": settings.temperature,
         "most tokens": settings.max_new_tokens,
+        "thought": settings.thought,
         "data": settings.data[:12],
         **settings.versions,
     }

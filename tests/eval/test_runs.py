@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kimi_vl import KimiVLProcessor
 from kimi_vl.eval import naming
-from kimi_vl.eval.asking import Endpoint, Question
+from kimi_vl.eval.asking import Answered, Endpoint, Question
 from kimi_vl.eval.record import Record, begin, records_of, settings_of
 from kimi_vl.eval.run import choose
 from kimi_vl.eval.task import user
 from kimi_vl.eval.tasks.mathvision import MATHVISION
+from kimi_vl.marks import THOUGHT
 from tests.browsing import opened
 from tests.eval.small import COUNT, SMALL, write_small
 from tests.serving import Server, serving
@@ -289,6 +291,47 @@ def test_a_run_goes_on_wherever_its_data_lies(data: Path, whole: Path, tmp_path:
     ended = ran(tmp_path / "moved", whole)
     assert ended.returncode == 0, ended.stderr
     assert "12 items" in ended.stdout
+
+
+def test_a_thought_is_bounded_and_no_part_of_what_is_read(data: Path, tmp_path: Path) -> None:
+    ended = ran(data, tmp_path, "--limit", "2", "--thinking", "--thinking-budget", "3")
+    assert ended.returncode == 0, ended.stderr
+    assert "a thought first of at most 3 tokens" in ended.stdout
+    tokenizer = KimiVLProcessor.from_pretrained("nano").tokenizer
+    for one in records_of(kept(tmp_path)):
+        thought, closed, said = one.raw.removeprefix(THOUGHT.opening).partition(THOUGHT.closing)
+        assert one.raw.startswith(THOUGHT.opening) and closed and said
+        assert len(tokenizer.encode(thought)) <= 3
+    ended = ran(data, tmp_path, "--limit", "2")
+    assert (
+        ended.returncode == 2 and "is a run with thinking True, not None, thinking_budget 3, not None" in ended.stderr
+    )
+    ended = ran(data, tmp_path / "other", "--thinking-budget", "3")
+    assert ended.returncode == 2 and "--thinking-budget is given, but this model does not think" in ended.stderr
+
+
+def test_an_endpoint_hears_of_the_budget() -> None:
+    heard: list[dict[str, Any]] = []
+
+    class Hearing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"choices": [{"message": {"content": "4"}}]}')
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Hearing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for budget in (7, None):
+            url = f"http://127.0.0.1:{server.server_port}/v1"
+            asker = Endpoint(url, "m", key=None, together=1, temperature=0.0, seed=0, thinking_budget=budget)
+            (answer,) = asker.ask(iter([Question(0, (user("Hi"),), 5)]))
+            assert isinstance(answer, Answered) and answer.text == "4"
+        server.shutdown()
+    assert [body.get("thinking_budget") for body in heard] == [7, None]
 
 
 @pytest.mark.parametrize("answer", ["<html>hello</html>", '{"choices": []}', "[1]"])
