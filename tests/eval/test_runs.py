@@ -294,7 +294,8 @@ def test_a_run_goes_on_wherever_its_data_lies(data: Path, whole: Path, tmp_path:
 
 
 def test_a_thought_is_bounded_and_no_part_of_what_is_read(data: Path, tmp_path: Path) -> None:
-    ended = ran(data, tmp_path, "--limit", "2", "--thinking", "--thinking-budget", "3")
+    few = ("--limit", "2", "--max-new-tokens", "40")
+    ended = ran(data, tmp_path, *few, "--thinking", "--thinking-budget", "3")
     assert ended.returncode == 0, ended.stderr
     assert "a thought first of at most 3 tokens" in ended.stdout
     tokenizer = KimiVLProcessor.from_pretrained("nano").tokenizer
@@ -302,7 +303,7 @@ def test_a_thought_is_bounded_and_no_part_of_what_is_read(data: Path, tmp_path: 
         thought, closed, said = one.raw.removeprefix(THOUGHT.opening).partition(THOUGHT.closing)
         assert one.raw.startswith(THOUGHT.opening) and closed and said
         assert len(tokenizer.encode(thought)) <= 3
-    ended = ran(data, tmp_path, "--limit", "2")
+    ended = ran(data, tmp_path, *few)
     assert (
         ended.returncode == 2 and "is a run with thinking True, not None, thinking_budget 3, not None" in ended.stderr
     )
