@@ -4,8 +4,8 @@
     python benchmarks/reasoning.py --table                    what there is
 
 Every variant is `recipes/nano/reasoning/rl.toml` but for a few values, in a folder of its own under
-.runs/nano_thinking/variants; it starts from .runs/nano_thinking/own, and is measured on all held-out problems. A variant
-that was stopped goes on.
+.runs/nano_thinking/variants; it starts from .runs/nano_thinking/own, and is measured on all held-out problems. One that
+was stopped goes on.
 """
 
 from __future__ import annotations
