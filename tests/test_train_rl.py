@@ -270,15 +270,16 @@ def beside_another(rank: int, port: int, recipe: RLRecipe) -> None:
 def test_killed_in_a_step_it_goes_on_alike(start: str, tmp_path: Path) -> None:
     """The same answers, the same updates, to the last bit, wherever SIGKILL met it."""
     levels = (ProblemsRecipe("colours", f"{MODULE}:posed", 2),)
-    recipe = recipe_of(start, tmp_path / "whole", steps=6, save_every=2, opening=0.5, problems=levels)
+    few = {"steps": 6, "batch_size": 4, "answers": 4, "updates": 2, "save_every": 2, "opening": 0.5}
+    recipe = recipe_of(start, tmp_path / "whole", problems=levels, **few)
     run(recipe)
     parts, random, kills, saved = tmp_path / "parts", Random(7), 0, -1
     while not (parts / "model").exists():
         running = begin(alone, (replace(recipe, run=str(parts)),), 1, join=False)
         assert running is not None
         (process,) = running.processes
-        # A step takes about half a second.
-        process.join(random.uniform(0.5, 4.0) if kills < 4 else None)
+        # As it begins, in a step, or between two.
+        process.join(random.uniform(0.5, 2.5) if kills < 4 else None)
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
