@@ -103,10 +103,10 @@ def test_memory_for_four_pictures_is_hardly_that_for_one(nano4: EngineModel) -> 
 
 
 def test_a_page_larger_than_every_budget_is_read(nano4: EngineModel) -> None:
-    """(B5, B7) 1200 × 420 pixels are more tokens than a step and the features have."""
-    request = ask(nano4, noise(0, 1200, 420), "Read.", params=SamplingParams(max_new_tokens=2))
-    assert request.pictures[0].span.tokens == 75 * 27
-    engine = Engine(nano4, EngineOptions(context=2176, step_tokens=100, feature_tokens=1))
+    """(B5, B7) 800 × 300 pixels are more tokens than a step and the features have."""
+    request = ask(nano4, noise(0, 800, 300), "Read.", params=SamplingParams(max_new_tokens=2))
+    assert request.pictures[0].span.tokens == 50 * 19
+    engine = Engine(nano4, EngineOptions(context=1024, step_tokens=100, feature_tokens=1))
     assert answers(engine, [request])[request.id] == simple_answer(nano4, request)
 
 

@@ -65,7 +65,7 @@ def chat(
     from kimi_vl.sampling import SamplingParams
 
     params = SamplingParams(
-        max_new_tokens=max_new_tokens or thinking.usual_tokens,
+        max_new_tokens=thinking.usual_tokens if max_new_tokens is None else max_new_tokens,
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,

@@ -100,7 +100,7 @@ def run(
             of=one.of,
             seed=seed,
             temperature=temperature,
-            max_new_tokens=max_new_tokens or one.way.max_new_tokens,
+            max_new_tokens=one.way.max_new_tokens if max_new_tokens is None else max_new_tokens,
             data=one.data,
             versions={"kimi-vl": __version__},
             thinking=thinking.thinks if thinking.holds else None,

@@ -48,7 +48,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with pictures good and bad, and configs."""
     monkeypatch.chdir(tmp_path)
-    Image.new("RGB", (300, 200), "red").save("red.png")
+    Image.new("RGB", (100, 70), "red").save("red.png")
     Image.new("RGB", (64, 90), "blue").save("blue.jpg")
     Image.new("RGB", (20_000, 4)).save("thread.png")
     noise = Image.effect_noise((200, 200), 50)

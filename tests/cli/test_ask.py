@@ -33,8 +33,8 @@ def test_ask_json_is_one_object(run: Run, folder: Path) -> None:
     assert said["finish_reason"] in ("stop", "length")
     assert set(said["timings"]) == {"preparing", "first_token", "generating"}
     usage = said["usage"]
-    assert usage["image_tokens"] == 19 * 13
-    assert json.loads(both.out)["usage"]["image_tokens"] == 19 * 13 + 4 * 6
+    assert usage["image_tokens"] == 7 * 5
+    assert json.loads(both.out)["usage"]["image_tokens"] == 7 * 5 + 4 * 6
     assert usage["total_tokens"] == usage["text_tokens"] + usage["image_tokens"] + usage["completion_tokens"]
 
 
@@ -42,7 +42,7 @@ def test_ask_about_a_pdf(run: Run, folder: Path) -> None:
     red = Image.open("red.png")
     red.save("both.pdf", save_all=True, append_images=[red], resolution=300)
     usage = json.loads(run("ask", "both.pdf", "What?", "--json", *FEW).out)["usage"]
-    assert usage["image_tokens"] == 2 * 19 * 13
+    assert usage["image_tokens"] == 2 * 7 * 5
     Path("none.pdf").write_bytes(b"%PDF-1.7")
     ended = run("ask", "none.pdf", "What?")
     assert (ended.code, ended.out) == (2, "")
@@ -98,7 +98,7 @@ def test_ask_in_a_pipeline(folder: Path) -> None:
     picture = Path("red.png").read_bytes()
     ended = subprocess.run(command, input=picture, env=environment, capture_output=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["usage"]["image_tokens"] == 4 * 6 + 19 * 13
+    assert json.loads(ended.stdout)["usage"]["image_tokens"] == 4 * 6 + 7 * 5
     assert ended.stderr == b""
 
 

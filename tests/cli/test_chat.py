@@ -98,7 +98,7 @@ def test_chat_from_a_pipe_shows_no_prompt(run: Run, folder: Path) -> None:
     ended = run("chat", *FEW, stdin=lines)
     assert ended.code == 0
     assert "> " not in ended.out
-    assert "kimi-vl: none.png: no such file\nred.png: 300 x 200, 247 tokens of the next turn\n" in ended.err
+    assert "kimi-vl: none.png: no such file\nred.png: 100 x 70, 35 tokens of the next turn\n" in ended.err
     assert "/reset" in ended.err
     assert "never read" not in ended.out + ended.err
 
@@ -149,7 +149,7 @@ def test_chat_at_a_terminal_until_ctrl_c(folder: Path) -> None:
     terminal = Terminal("chat", *FEW)
     terminal.wait_for("> ")
     terminal.type("/image red.png\n")
-    terminal.wait_for("247 tokens of the next turn")
+    terminal.wait_for("35 tokens of the next turn")
     # a shell shows 130 for both: on a busy machine a second Ctrl-C may meet an interpreter that is closing down
     assert terminal.code_after("\x03") in (130, -signal.SIGINT)
     assert "Traceback" not in terminal.shown
