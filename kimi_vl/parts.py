@@ -1,8 +1,9 @@
 """What a model writes → its thought, what it says, and the functions it calls, as they grow.
 
 The text comes in pieces, and how it is cut changes nothing: what may yet become a mark or a stop string is held back.
-Marks never come out. The opening mark of a thought is optional where a prompt had it already; a call ends a thought as
-its closing mark does. Stop strings end what is said, and are not looked for elsewhere.
+Marks never come out, but for those within a string of what a function is given. The opening mark of a thought is
+optional where a prompt had it already; a call ends a thought as its closing mark does. Stop strings end what is said,
+and are not looked for elsewhere.
 """
 
 from __future__ import annotations
@@ -149,6 +150,9 @@ class PartsParser:
                     yield from self._call.push(text)
                     if mark is None:
                         return
+                    if self._call.in_string:
+                        yield from self._call.push(mark)
+                        continue
                     yield from self._end_call()
                     self._skips_blanks = True
                     self._state = _State.TEXT
@@ -215,6 +219,12 @@ class _Call:
         self._in_string = False
         self._escaped = False
         self._complete = False
+
+    @property
+    def in_string(self) -> bool:
+        """Whether what comes next belongs to a string of the JSON, were it a mark."""
+        text = self._text.lstrip()
+        return text.startswith("{") and re.sub(r"\\.", "", text, flags=re.DOTALL).count('"') % 2 == 1
 
     def push(self, text: str) -> list[Part]:
         self._text += text

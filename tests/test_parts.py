@@ -50,6 +50,16 @@ def test_the_opening_mark_may_stand_in_the_prompt() -> None:
     assert read("So.◁/think▷Yes.", thinks=True) == {"thought": "So.", "said": "Yes.", "calls": []}
 
 
+def test_marks_that_are_quoted_are_text() -> None:
+    said = "It opens with ◁think▷ and closes with ◁/think▷, once."
+    assert read(f"So ◁think▷ it is.◁/think▷{said}", thinks=True) == {
+        "thought": "So ◁think▷ it is.",
+        "said": said,
+        "calls": [],
+    }
+    assert read("`◁think▷` opens a thought.") == {"thought": "", "said": "`◁think▷` opens a thought.", "calls": []}
+
+
 def test_who_does_not_think_just_says() -> None:
     assert read("So. ◁/think▷Yes.") == {"thought": "", "said": "So. ◁/think▷Yes.", "calls": []}
 
@@ -83,7 +93,8 @@ def test_without_tools_their_marks_are_text() -> None:
 def test_long_arguments_with_marks_and_brackets_within_strings() -> None:
     """(E11)"""
     arguments = json.dumps(
-        {"code": '}{"\\"' * 3000, "nested": [{"a": [1, {}]}], "mark": "◁/think▷"}, ensure_ascii=False
+        {"code": '}{"\\"' * 3000, "nested": [{"a": [1, {}]}], "mark": "◁/think▷ </tool_call> <tool_call>"},
+        ensure_ascii=False,
     )
     text = f'<tool_call>\n{{"name": "ru\\nn", "arguments": {arguments}}}\n</tool_call>'
     assert read(text) == {"thought": "", "said": "", "calls": [("ru\nn", arguments)]}
@@ -111,6 +122,18 @@ def test_other_ways_to_write_a_call(inner: str, call: tuple[str, str]) -> None:
 @pytest.mark.parametrize("inner", ["look around", '{"name": 7, "arguments": {}}', "[1]", '{"x"', "[" * 5000])
 def test_what_is_no_call_is_text_without_marks(inner: str) -> None:
     assert read(f"a <tool_call>{inner}</tool_call> b") == {"thought": "", "said": f"a {inner}b", "calls": []}
+
+
+def test_a_mark_within_a_string_ends_no_call() -> None:
+    for inner in (
+        '{"name": "f", "arguments": {"x": "a\\" </tool_call> b"}}',
+        '{"arguments": {"x": "a\\" </tool_call> b"}, "name": "f"}',
+    ):
+        assert read(f"<tool_call>{inner}</tool_call>c") == {
+            "thought": "",
+            "said": "c",
+            "calls": [("f", '{"x": "a\\" </tool_call> b"}')],
+        }
 
 
 def test_a_call_that_was_cut_off_has_the_arguments_so_far() -> None:

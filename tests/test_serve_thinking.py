@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from kimi_vl.hub import NANO
+from kimi_vl.tokenizer import Tokenizer
 from tests.serving import LINE_PART, Server, user
 from tests.test_serve_chat import FORMAT, PATH, TOOL, both
 
+TOKENIZER = Tokenizer.from_pretrained(NANO)
 MARKS = ("◁think▷", "◁/think▷", "<tool_call>", "</tool_call>")
 ASK = {"messages": user(LINE_PART, "Read the text."), "temperature": 1.0, "seed": 3, "max_tokens": 120}
 
@@ -102,6 +105,36 @@ def test_a_call_follows_a_thought(thinker: Server) -> None:
         assert (choice["content"], choice["finish_reason"]) == ("", "tool_calls")
         assert [call["name"] for call in choice["calls"]] == ["look"]
         json.loads(choice["calls"][0]["arguments"])
+
+
+def test_a_long_call_comes_whole(thinker: Server) -> None:
+    """More than 8 KB of arguments with lines, brackets, and marks within a string (E11)."""
+    code = 'if (mark == "◁/think▷") {\n  </tool_call> }\n' + "the same word again, " * 400
+    only = {"type": "object", "properties": {"code": {"const": code}}, "required": ["code"]}
+    tool = {"type": "function", "function": {"name": "run", "parameters": {**only, "additionalProperties": False}}}
+    body = {**ASK, "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 4000}
+    (choice,) = both(thinker, {**body, "thinking_budget": 8}).values()
+    assert choice["reasoning_content"] and choice["content"] == ""
+    (call,) = choice["calls"]
+    assert len(call["arguments"]) > 8192 and json.loads(call["arguments"]) == {"code": code}
+
+
+def test_who_would_end_at_once_thinks_and_says_something(thinker: Server) -> None:
+    """(E2)"""
+    ends = [str(each) for each in TOKENIZER.end_ids]
+    body = {**ASK, "logit_bias": dict.fromkeys(ends, 100), "thinking_budget": 8}
+    (choice,) = both(thinker, body).values()
+    assert choice["reasoning_content"] and choice["content"]
+    assert choice["finish_reason"] == "stop"
+
+
+def test_marks_that_are_said_are_text(thinker: Server) -> None:
+    said = "◁think▷ opens a thought, ◁/think▷ closes it."
+    schema = {"type": "object", "properties": {"t": {"const": said}}, "required": ["t"], "additionalProperties": False}
+    form = {"type": "json_schema", "json_schema": {"name": "t", "schema": schema}}
+    (choice,) = both(thinker, {**ASK, "response_format": form}).values()
+    assert choice["reasoning_content"] and said not in choice["reasoning_content"]
+    assert json.loads(choice["content"]) == {"t": said}
 
 
 def test_a_stop_string_is_not_looked_for_in_a_thought(thinker: Server) -> None:

@@ -301,7 +301,7 @@ def test_a_run_goes_on_with_what_it_was_begun_with(start: str, tmp_path: Path) -
 
 
 def test_two_processes_do_as_one(start: str, tmp_path: Path) -> None:
-    """Each answers its half; what is learned is the same."""
+    """Each answers its half; what is learned is the same (I8: layers are not spread, the only ways are these)."""
     one = recipe_of(start, tmp_path / "one", steps=2, updates=1, exams=(ExamRecipe("e", f"{MODULE}:exam", 5),))
     run(one)
     begin(beside_another, (free_port(), replace(one, run=str(tmp_path / "two"))), 2)
