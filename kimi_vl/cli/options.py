@@ -30,9 +30,7 @@ class ModelChoice:
 
 Model = Annotated[
     str,
-    typer.Option(
-        "--model", "-m", help="nano, nano-thinking, instruct, thinking, thinking-2506, a folder or a hub id."
-    ),
+    typer.Option("--model", "-m", help="nano, nano-thinking, instruct, thinking, thinking-2506, a folder or a hub id."),
 ]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a hub id.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only what is on this machine.")]
