@@ -27,16 +27,18 @@ from kimi_vl.marks import THOUGHT
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
 from kimi_vl.train.data.conversations import sample_of
 from kimi_vl.train.data.packing import Sample
+from kimi_vl.train.learning.losses import token_logprobs
 from kimi_vl.train.recipe import ExamRecipe, Recipe, SourceRecipe
 from kimi_vl.train.rewards import Choice
 from kimi_vl.train.rl.problems import Posed
 from kimi_vl.train.rl.recipe import ProblemsRecipe, RLRecipe, read_rl_recipe
 from kimi_vl.train.rl.rollouts import Rollouts
 from kimi_vl.train.rl.run import length_weight, run
-from kimi_vl.train.rl.updating import Policy, piece_of
+from kimi_vl.train.rl.updating import Policy, piece_of, row_of
 from kimi_vl.train.run import run as run_stage
 from kimi_vl.train.state import FILE, StateFile
 from kimi_vl.train.watching.report import report
+from tests.conftest import random_model
 from tests.training import TINY, entered, free_port, logged
 from tests.training import start as begin
 
@@ -187,7 +189,7 @@ def test_engine_and_trainer_mean_the_same_numbers() -> None:
     rollouts = Rollouts(model, PROCESSOR, cache=8192).answer(conversations, params)
     piece = piece_of(rollouts)
     now = piece.logprobs(policy)
-    assert piece.answers == 18 and len(now) == sum(len(answer.ids) for r in rollouts for answer in r.answers)
+    assert int(piece.which.max()) == 17 and len(now) == sum(len(answer.ids) for r in rollouts for answer in r.answers)
     assert (now - piece.drawn_at).abs().mean() < 1e-5
     for messages, rollout in zip(conversations, rollouts, strict=True):
         inputs = PROCESSOR(messages)
@@ -206,6 +208,37 @@ def test_engine_and_trainer_mean_the_same_numbers() -> None:
     again = Rollouts(model, PROCESSOR, cache=2048).answer(conversations, params)
     assert [a.text for r in again for a in r.answers] == [a.text for r in rollouts for a in r.answers]
     assert len({a.text for a in rollouts[0].answers}) > 1
+
+
+def test_a_question_read_once_is_read_before_each_answer() -> None:
+    """Log-probabilities and gradients, of answers of any length, one token among them."""
+    model = random_model(config=TINY)
+    policy = Policy(model)
+    generator = torch.Generator().manual_seed(0)
+    asked = [
+        (torch.randint(0, 50, (prompt,), generator=generator), [torch.randint(0, 50, (n,)) for n in answers])
+        for prompt, answers in ((5, (1, 4, 9)), (1, (1, 1)), (12, (3,)))
+    ]
+
+    def gradients(logprobs: Tensor) -> dict[str, Tensor]:
+        model.zero_grad()
+        # No two tokens weigh the same.
+        (logprobs * torch.arange(1, len(logprobs) + 1)).sum().backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    once = policy(row_of(asked), None)
+    each = []
+    for prompt, answers in asked:
+        for answer in answers:
+            logits = model(torch.cat((prompt, answer)), [len(prompt) + len(answer)]).logits
+            each.append(token_logprobs(logits[len(prompt) - 1 : -1], answer))
+    apart = torch.cat(each)
+    assert_close(once, apart)
+    wanted = gradients(apart)
+    found = gradients(policy(row_of(asked), None))
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        assert_close(found[name], gradient, rtol=1e-3, atol=1e-3, msg=name)
 
 
 def test_a_run_ends_where_engine_and_trainer_drift_apart(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from kimi_vl.config import TextConfig
 from kimi_vl.model.norm import RMSNorm
 from kimi_vl.model.rotary import rotate_pairs
-from kimi_vl.model.segments import segment_attention
+from kimi_vl.model.segments import Forks, forked_attention, segment_attention
 
 # The official class builds this norm without the config's rms_norm_eps.
 KV_A_LAYERNORM_EPS = 1e-6
@@ -97,6 +97,12 @@ class MultiHeadLatentAttention(nn.Module):
         q = torch.cat(self.queries(x, angles), dim=-1)
         out = segment_attention(q, k, v, lengths, scale=self.scale, causal=True)
         return self.o_proj(out.flatten(1))
+
+    def attend_forked(self, x: Tensor, angles: Tensor, forks: Forks) -> Tensor:
+        """Plain form over beginnings, each before several ways to go on, end to end: [T, D] → [T, D]."""
+        k, v = self.expand(*self.latents(x, angles))
+        q = torch.cat(self.queries(x, angles), dim=-1)
+        return self.o_proj(forked_attention(q, k, v, forks, scale=self.scale).flatten(1))
 
     def attend_cached(self, x: Tensor, angles: Tensor, cache: LatentCache, layer: int) -> Tensor:
         """The next T tokens of one sequence, over its cache, which they join: [T, D] → [T, D]."""

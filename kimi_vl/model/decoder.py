@@ -2,8 +2,9 @@
 
     inputs_embeds [T, D] → layers (MLA, then SwiGLU or MoE; pre-norm) → norm → hidden [T, D] → lm_head [T, V]
 
-Tokens come packed: several whole sequences end to end with their lengths, or the next tokens of one sequence with
-its cache. Knows nothing of pictures. Source: DeepSeek-V3 (arXiv 2412.19437), section 2.1.
+Tokens come packed: several whole sequences end to end with their lengths, or beginnings that several go on from, or the
+next tokens of one sequence with its cache. Knows nothing of pictures.
+Source: DeepSeek-V3 (arXiv 2412.19437), section 2.1.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from kimi_vl.config import TextConfig
 from kimi_vl.model.attention import LatentCache, MultiHeadLatentAttention, rope_angles
 from kimi_vl.model.moe import MoE, Routing, SwiGLU
 from kimi_vl.model.norm import RMSNorm
+from kimi_vl.model.segments import Forks
+
+Context = Sequence[int] | Forks | LatentCache
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,12 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, angles: Tensor, context: Sequence[int] | LatentCache) -> tuple[Tensor, Routing | None]:
+    def forward(self, x: Tensor, angles: Tensor, context: Context) -> tuple[Tensor, Routing | None]:
         normed = self.input_layernorm(x)
         if isinstance(context, LatentCache):
             x = x + self.self_attn.attend_cached(normed, angles, context, self.index)
+        elif isinstance(context, Forks):
+            x = x + self.self_attn.attend_forked(normed, angles, context)
         else:
             x = x + self.self_attn.attend_packed(normed, angles, context)
         normed = self.post_attention_layernorm(x)
@@ -63,14 +69,14 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, positions: Tensor, context: Sequence[int] | LatentCache) -> Hidden:
+    def forward(self, x: Tensor, positions: Tensor, context: Context) -> Hidden:
         """Runs embedded tokens through all layers.
 
         Args:
             x: [T, D] embeddings, in the weights' dtype.
             positions: [T] integers, each token's place in its own sequence.
-            context: the lengths of whole sequences that lie end to end in ``x``; or the cache of the one sequence
-                that ``x`` continues, which then holds these tokens too.
+            context: the lengths of whole sequences that lie end to end in ``x``; or beginnings, each before several
+                ways to go on; or the cache of the one sequence that ``x`` continues, which then holds these tokens too.
         """
         angles = rope_angles(positions, self.config)
         routings = []

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kimi_vl.config import KimiVLConfig
-from kimi_vl.model.attention import LatentCache
-from kimi_vl.model.decoder import Hidden, LanguageModel
+from kimi_vl.model.decoder import Context, Hidden, LanguageModel
 from kimi_vl.model.moe import Routing
 from kimi_vl.model.projector import KimiVLMultiModalProjector
 from kimi_vl.model.vision import MoonViT
@@ -73,7 +72,7 @@ class KimiVLForConditionalGeneration(nn.Module):
             return embeds
         return embeds.index_copy(0, at, features.to(embeds.dtype))
 
-    def hidden(self, embeds: Tensor, positions: Tensor, context: Sequence[int] | LatentCache) -> Hidden:
+    def hidden(self, embeds: Tensor, positions: Tensor, context: Context) -> Hidden:
         """Embedded tokens [T, D] → the decoder's last states; see :meth:`Decoder.forward`."""
         return self.language_model.model(embeds, positions, context)
 

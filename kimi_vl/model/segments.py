@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 def sent(numbers: Tensor | Sequence[int], device: torch.device) -> Tensor:
@@ -31,6 +33,25 @@ def places_from(firsts: Sequence[int], lengths: Sequence[int], device: torch.dev
     """The places in a row of segments that begin at ``firsts``, in their order: [sum of lengths] int64."""
     which, nth = within(lengths, device)
     return sent(list(firsts), device).index_select(0, which) + nth
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Tokens of a beginning, and of each of several ways to go on from it, which do not see one another."""
+
+    stem: int
+    branches: tuple[int, ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        return [self.stem, *self.branches]
+
+
+@dataclass(frozen=True)
+class Forks:
+    """That lie end to end, each its stem and then its branches: read so, a beginning is read once."""
+
+    each: tuple[Fork, ...]
 
 
 def segment_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *, scale: float, causal: bool) -> Tensor:
@@ -76,3 +97,37 @@ def segment_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *
         for i, segment in zip(indices, out.unbind(0), strict=True):
             outs[i] = segment
     return torch.cat(outs)[..., :v_dim].to(dtype)
+
+
+def forked_attention(q: Tensor, k: Tensor, v: Tensor, forks: Forks, *, scale: float) -> Tensor:
+    """Causal attention of every stem to itself, and of every branch to its stem and itself.
+
+    Args: as of :func:`segment_attention`. Returns: [tokens, heads, v_dim].
+    """
+    v_dim = v.shape[-1]
+    v = F.pad(v, (0, q.shape[-1] - v_dim))
+    outs: list[Tensor] = []
+    lengths = [sum(fork.sizes) for fork in forks.each]
+    for fork, *parts in zip(forks.each, *(x.split(lengths) for x in (q, k, v)), strict=True):
+        (stem_q, *queries), (stem_k, *keys), (stem_v, *values) = (part.split(fork.sizes) for part in parts)
+        outs += _attended((stem_q[None], stem_k[None], stem_v[None]), None, scale)
+        if not any(fork.branches):
+            continue
+        # Branches are filled up to the longest at their ends, which none of their own tokens sees.
+        filled = pad_sequence(queries, batch_first=True)  # [branches, longest, H, dim]
+        n, longest = filled.shape[:2]
+        both = (
+            torch.cat((stem.expand(n, *stem.shape), pad_sequence(of_all, batch_first=True)), dim=1)
+            for stem, of_all in ((stem_k, keys), (stem_v, values))
+        )
+        mask = torch.ones(longest, fork.stem + longest, dtype=torch.bool, device=q.device).tril(fork.stem)
+        attended = _attended((filled, *both), mask, scale)
+        outs += [out[:size] for out, size in zip(attended, fork.branches, strict=True)]
+    return torch.cat(outs)[..., :v_dim]
+
+
+def _attended(qkv: tuple[Tensor, ...], mask: Tensor | None, scale: float) -> tuple[Tensor, ...]:
+    """[n, L, H, dim] each → n of [L, H, dim]; causal if there is no mask."""
+    q, k, v = (x.transpose(1, 2) for x in qkv)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
+    return out.transpose(1, 2).unbind(0)

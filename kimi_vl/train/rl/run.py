@@ -29,7 +29,7 @@ from torch import Tensor
 from kimi_vl.processor import KimiVLProcessor
 from kimi_vl.sampling import SamplingParams
 from kimi_vl.train import parallel
-from kimi_vl.train.data.packing import Batch, Sample, Totals, pack
+from kimi_vl.train.data.packing import Totals
 from kimi_vl.train.opening import config_of, export, open_pupil, settle, write_config
 from kimi_vl.train.optim.muon_adamw import MuonAdamW
 from kimi_vl.train.optim.rates import rate
@@ -40,7 +40,7 @@ from kimi_vl.train.rl.problems import Exam, Posed, Problems, exams
 from kimi_vl.train.rl.recipe import RLRecipe
 from kimi_vl.train.rl.record import Given, Record, Told
 from kimi_vl.train.rl.rollouts import Answer, Rollout, Rollouts
-from kimi_vl.train.rl.updating import MOVES, Policy, divergence, loss_of, piece_of
+from kimi_vl.train.rl.updating import MOVES, Policy, divergence, loss_of, piece_of, row_of
 from kimi_vl.train.scale.layout import Layout
 from kimi_vl.train.state import Progress, load_state, save_state, stored_in
 from kimi_vl.train.stopping import Stopping
@@ -144,7 +144,7 @@ class Learning:
         self._rollouts = Rollouts(policy.model, processor, cache=recipe.cache)
         if parallel.world_size() > 1:
             with torch.no_grad():
-                policy(_two_tokens().to(policy.model.device), None)
+                policy(row_of([(_ONE, [_ONE])]).to(policy.model.device), None)
 
     def step(self, step: int, asked: Sequence[Asked]) -> Learnt:
         """Poses, answers, judges and learns; ``asked`` is what was before."""
@@ -279,6 +279,7 @@ def _figures(rollouts: Sequence[Rollout], judged: _Judged, apart: float) -> dict
 
 
 _SHOWN = 4  # answers to a problem
+_ONE = torch.zeros(1, dtype=torch.int64)  # as little as can be learned from
 
 
 def _given(rollouts: Sequence[Rollout], judged: _Judged) -> Iterator[list[Given]]:
@@ -295,12 +296,6 @@ def length_weight(recipe: RLRecipe, step: int) -> float:
     if progress <= recipe.length_from:
         return 0.0
     return recipe.length * (progress - recipe.length_from) / (recipe.length_full - recipe.length_from)
-
-
-def _two_tokens() -> Batch:
-    """As little as can be learned from."""
-    mask, no_pictures = torch.tensor([False, True]), torch.empty(0, 2, dtype=torch.int64)
-    return pack([Sample(torch.zeros(2, dtype=torch.int64), mask, None, no_pictures)])
 
 
 def _seed(seed: int, step: int, place: int) -> int:

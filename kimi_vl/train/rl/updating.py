@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kimi_vl.model.kimi_vl import KimiVLForConditionalGeneration
-from kimi_vl.train.data.packing import Batch, Sample, pack
+from kimi_vl.model.segments import Fork, Forks
 from kimi_vl.train.learning.learned import Pupil
 from kimi_vl.train.learning.losses import head_logprobs
 from kimi_vl.train.rl.policy import answer_sums, grpo_loss, mirror_descent_loss
@@ -25,58 +25,77 @@ from kimi_vl.train.rl.rollouts import Rollout
 MOVES = ("model.language_model.",)
 
 
+@dataclass(frozen=True, eq=False)
+class Row:
+    """Questions, each before all of its answers: T tokens, of which n are of answers."""
+
+    input_ids: Tensor  # [T] int64
+    positions: Tensor  # [T] int64, each token's place in its question and answer
+    forks: Forks
+    seen: Tensor  # [n] int64, the token that each of an answer follows
+    targets: Tensor  # [n] int64, the answers' tokens
+
+    def to(self, device: torch.device) -> Row:
+        moved = (each.to(device) for each in (self.input_ids, self.positions, self.seen, self.targets))
+        ids, positions, seen, targets = moved
+        return Row(ids, positions, self.forks, seen, targets)
+
+
 class Policy(Pupil):
     def __init__(self, model: KimiVLForConditionalGeneration) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch, features: Tensor | None) -> Tensor:
-        """The log-probability of each token that the batch sees: [n] float32."""
+    def forward(self, row: Row, features: Tensor | None) -> Tensor:
+        """The log-probability of each token of the answers: [n] float32. ``features`` are [image tokens, D]."""
         model = self.model
-        hidden = model.hidden(model.embed(batch.input_ids, features), batch.positions, batch.lengths)
-        seen = batch.seen
-        return head_logprobs(
-            model.language_model.lm_head, hidden.states.index_select(0, seen), batch.targets.index_select(0, seen)
-        )
+        hidden = model.hidden(model.embed(row.input_ids, features), row.positions, row.forks)
+        return head_logprobs(model.language_model.lm_head, hidden.states.index_select(0, row.seen), row.targets)
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
     """The answers to some problems in one row. n tokens of B answers."""
 
-    batch: Batch
-    features: Tensor | None  # [image tokens, D], of each problem once for each of its answers
-    which: Tensor  # [n] int64, the answer of each token that is seen
+    row: Row
+    features: Tensor | None  # [image tokens, D]
+    which: Tensor  # [n] int64, the answer of each token
     drawn_at: Tensor  # [n] float32, the engine's log-probabilities
-
-    @property
-    def answers(self) -> int:
-        return len(self.batch.lengths)
 
     def logprobs(self, policy: Policy) -> Tensor:
         """[n] float32."""
         device = policy.model.device
         features = None if self.features is None else self.features.to(device)
-        now: Tensor = policy(self.batch.to(device), features)
+        now: Tensor = policy(self.row.to(device), features)
         return now
 
 
+def row_of(asked: Sequence[tuple[Tensor, Sequence[Tensor]]]) -> Row:
+    """Of the ids of questions, and of the answers to each. An answer's last token is not read: nothing follows it."""
+    ids, positions, seen, forks = [], [], [], []
+    start = 0
+    for prompt, answers in asked:
+        branches = tuple(len(answer) - 1 for answer in answers)
+        forks.append(Fork(len(prompt), branches))
+        ids += [prompt, *(answer[:-1] for answer in answers)]
+        positions += [torch.arange(len(prompt)), *(torch.arange(n) + len(prompt) for n in branches)]
+        last = start + len(prompt) - 1
+        start += len(prompt)
+        for n in branches:
+            seen += [torch.tensor([last]), torch.arange(start, start + n)]
+            start += n
+    targets = torch.cat([answer for _, answers in asked for answer in answers])
+    return Row(torch.cat(ids), torch.cat(positions), Forks(tuple(forks)), torch.cat(seen), targets)
+
+
 def piece_of(rollouts: Sequence[Rollout]) -> Piece:
-    samples, features, sizes, drawn_at = [], [], [], []
-    nothing_seen = torch.empty(0, 2, dtype=torch.int64)
-    for rollout in rollouts:
-        for answer in rollout.answers:
-            ids = torch.cat((rollout.prompt, answer.ids))
-            samples.append(Sample(ids, torch.arange(len(ids)) >= len(rollout.prompt), None, nothing_seen))
-            sizes.append(len(answer.ids))
-            drawn_at.append(answer.logprobs)
-            if rollout.features is not None:
-                features.append(rollout.features)
+    answers = [answer for rollout in rollouts for answer in rollout.answers]
+    features = [rollout.features for rollout in rollouts if rollout.features is not None]
     return Piece(
-        pack(samples),
+        row_of([(rollout.prompt, [answer.ids for answer in rollout.answers]) for rollout in rollouts]),
         torch.cat(features) if features else None,
-        torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)),
-        torch.cat(drawn_at),
+        torch.arange(len(answers)).repeat_interleave(torch.tensor([len(answer.ids) for answer in answers])),
+        torch.cat([answer.logprobs for answer in answers]),
     )
 
 
