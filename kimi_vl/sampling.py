@@ -75,6 +75,13 @@ class SamplingParams:
         stop_is_good = not isinstance(self.stop, str) and all(self.stop) and len(self.stop) <= 16
         demand(stop_is_good, "stop", "at most 16 strings, none of them empty")
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a temperature is all there is to a draw."""
+        cut = self.top_p < 1.0 or self.top_k > 0 or self.min_p > 0.0
+        changed = self.logit_bias or self.repetition_penalty != 1.0 or self.presence_penalty or self.frequency_penalty
+        return self.temperature > 0.0 and not (cut or changed or self.logprobs) and self.grammar is None
+
     def each(self) -> list[SamplingParams]:
         """The parameters of each of the ``n`` answers, with its seed. The first has the seed of all."""
         seed = new_seed() if self.seed is None else self.seed
@@ -177,13 +184,16 @@ def draw(
         seed: of the request. Its place in the answer decides the rest.
         allowed: [V] bool, what a grammar admits.
     """
+    number = _mixed(f"{seed}/{len(answer)}")
+    if params.is_plain:
+        return _plainly(logits[None], [params], [number])[0]
     adjusted = penalised(logits, prompt, answer, params)
     if allowed is not None:
         adjusted = adjusted.masked_fill(~allowed, float("-inf"))
     if params.temperature == 0.0:
         token = int(adjusted.argmax())
     else:
-        token = _at(probabilities(adjusted, params), _mixed(f"{seed}/{len(answer)}"))
+        token = int(_at(probabilities(adjusted, params)[None], [number]))
     if params.logprobs is None:
         return Drawn(token)
     logprobs = logits.log_softmax(-1)
@@ -192,16 +202,32 @@ def draw(
     return Drawn(token, float(logprobs[token]), tuple(likeliest))
 
 
-def _at(shares: Tensor, number: int) -> int:
-    """The token that ``number``, of 63 bits, falls to if tokens share them all as ``shares`` [V] say.
+def _plainly(logits: Tensor, params: Sequence[SamplingParams], numbers: Sequence[int]) -> list[Drawn]:
+    """:func:`draw` of n answers that are plain, from logits [n, V]: each as if it were alone."""
+    temperatures = torch.tensor([[each.temperature] for each in params], dtype=torch.float64)
+    highest = logits.amax(-1, keepdim=True).double()
+    tokens = _at(((logits.double() - highest) / temperatures).softmax(-1), numbers)
+    if all(each.logprobs is None for each in params):
+        return [Drawn(token) for token in tokens.tolist()]
+    logprobs = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+    told = zip(tokens.tolist(), logprobs.tolist(), params, strict=True)
+    return [Drawn(token, None if each.logprobs is None else logprob) for token, logprob, each in told]
+
+
+def _at(shares: Tensor, numbers: Sequence[int]) -> Tensor:
+    """The tokens [n] that ``numbers``, of 63 bits, fall to if tokens share them all as ``shares`` [n, V] say.
 
     Raises: ``ValueError`` for shares that are no numbers.
     """
-    ends = shares.double().cumsum(0)
-    if not ends[-1] > 0:
+    ends = shares.double().cumsum(-1)
+    if not (ends[:, -1] > 0).all():
         raise ValueError("the logits are no numbers, or none of them is allowed")
     # of 53 bits, so that it is below 1, and the product below the last end
-    return int(torch.searchsorted(ends, ends[-1] * ((number >> 10) / 2**53), right=True))
+    places = torch.tensor([[(number >> 10) / 2**53] for number in numbers], dtype=torch.float64)
+    return torch.searchsorted(ends, ends[:, -1:] * places, right=True)[:, 0]
+
+
+_TOGETHER = 2**21
 
 
 class Sampler:
@@ -218,11 +244,35 @@ class Sampler:
     def draw(self, logits: Tensor) -> Drawn:
         """The next token, from logits [V] float32. None may follow one that has a ``finish``."""
         allowed = None if self._matcher is None else self._matcher.allowed()
-        drawn = draw(logits, self._prompt, self.answer, self._params, self.seed, allowed)
+        return self._taken(draw(logits, self._prompt, self.answer, self._params, self.seed, allowed))
+
+    def _taken(self, drawn: Drawn) -> Drawn:
         self.answer.append(drawn.id)
         if self._matcher is not None:
             self._matcher.accept(drawn.id)
         return replace(drawn, finish=self._finish())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether :meth:`draw_together` may draw its next token."""
+        return self._params.is_plain
+
+    @staticmethod
+    def draw_together(samplers: Sequence[Sampler], logits: Tensor) -> list[Drawn]:
+        """The next token of each, from logits [n, V] float32: the same that each would draw alone, in less time.
+
+        Raises: ``ValueError`` for logits that are no numbers, before anything is drawn.
+        """
+        params = [sampler._params for sampler in samplers]
+        numbers = [_mixed(f"{sampler.seed}/{len(sampler.answer)}") for sampler in samplers]
+        # A few million numbers at a time, of 8 bytes.
+        rows = max(1, _TOGETHER // logits.shape[1])
+        drawn = [
+            one
+            for at in range(0, len(samplers), rows)
+            for one in _plainly(logits[at : at + rows], params[at : at + rows], numbers[at : at + rows])
+        ]
+        return [sampler._taken(one) for sampler, one in zip(samplers, drawn, strict=True)]
 
     def forced(self) -> list[int]:
         """The tokens that most likely come next because the grammar leaves no other text; perhaps none."""

@@ -15,11 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from kimi_vl import generate as generation
+from kimi_vl import sampling
 from kimi_vl.answer import KimiVL, Reply, replies
 from kimi_vl.config import KimiVLConfig
 from kimi_vl.patches import ImageProcessorConfig
 from kimi_vl.processor import KimiVLProcessor, ModelInputs
-from kimi_vl.sampling import Drawn, SamplingParams, draw, probabilities
+from kimi_vl.sampling import Drawn, Sampler, SamplingParams, draw, probabilities
 from kimi_vl.tokenizer import Tokenizer
 from tests.conftest import GOLDEN, GOLDEN_CONFIG, random_model
 
@@ -179,6 +180,46 @@ def test_draws_come_as_often_as_they_are_likely() -> None:
     assert (shares - EXAMPLE).abs().max() < 0.03  # four standard deviations of the most uncertain one
     cut = replace(params, top_p=0.75)
     assert {draw(EXAMPLE.log(), [], [], cut, seed).id for seed in range(300)} == {1, 3}
+
+
+def test_drawn_together_is_drawn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any number of answers, each of its own seed, temperature and length, however many are done at a time."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 33, 500, generator=generator) * 3
+    params = [
+        SamplingParams(temperature=(0.3, 1.0, 2.0)[n % 3], seed=n, logprobs=(None, 0)[n % 2], max_new_tokens=3 + n % 2)
+        for n in range(33)
+    ]
+    assert all(each.is_plain for each in params)
+
+    def samplers() -> list[Sampler]:
+        return [Sampler([1, 2], [499], each) for each in params]
+
+    here = samplers()
+    alone = [[one.draw(row) for one, row in zip(here, of_all, strict=True)] for of_all in logits]
+    for at_a_time in (2**21, 1, 7 * 500):
+        monkeypatch.setattr(sampling, "_TOGETHER", at_a_time)
+        here = samplers()
+        assert [Sampler.draw_together(here, of_all) for of_all in logits] == alone
+    assert {one.finish for one in alone[2]} == {None, "length"}
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"temperature": 0.0},
+        {"top_p": 0.9},
+        {"top_k": 3},
+        {"min_p": 0.1},
+        {"logit_bias": {1: 2.0}},
+        {"repetition_penalty": 1.1},
+        {"presence_penalty": 0.1},
+        {"frequency_penalty": -0.1},
+        {"logprobs": 1},
+    ],
+)
+def test_who_wants_more_than_a_temperature_is_not_plain(wish: dict[str, Any]) -> None:
+    assert not replace(SamplingParams(temperature=1.0), **wish).is_plain
 
 
 def test_logits_that_are_no_numbers_are_not_drawn_from() -> None:

@@ -374,6 +374,29 @@ class Faulty:
         return []
 
 
+def test_logits_that_are_no_numbers_are_their_own_requests_fault(
+    nano4: EngineModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though all that are drawn by a temperature alone are drawn together."""
+    params = SamplingParams(max_new_tokens=6, temperature=1.0, seed=1)
+    requests = [ask(nano4, f"Hello {n}", params=params) for n in range(3)]
+    alone = [answers(Engine(nano4), [request])[request.id] for request in requests]
+    plain = EngineModel.logits
+
+    def broken(self: EngineModel, x: Tensor) -> Tensor:
+        found = plain(self, x)
+        if len(found) == 3:  # once, for then there are two
+            found[1, 7] = float("nan")
+        return found
+
+    monkeypatch.setattr(EngineModel, "logits", broken)
+    engine = Engine(nano4, EngineOptions(context=2048))
+    said = answers(engine, requests)
+    assert (said[requests[0].id], said[requests[2].id]) == (alone[0], alone[2])
+    (error,) = engine.take_failures().values()
+    assert "the logits are no numbers" in str(error)
+
+
 def test_a_request_that_fails_fails_alone(nano4: EngineModel) -> None:
     """By how it is drawn, by a picture that the tower cannot take, or one that does not fill its place (B1); its pages
     are free again."""

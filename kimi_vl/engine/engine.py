@@ -35,7 +35,7 @@ from kimi_vl.hub import CONFIG_FILES, WEIGHT_FILES, resolve
 from kimi_vl.machine import this_machine
 from kimi_vl.patches import ImageProcessorConfig
 from kimi_vl.processor import ModelInputs, check_fit
-from kimi_vl.sampling import Drawn, SamplingParams
+from kimi_vl.sampling import Drawn, Sampler, SamplingParams
 
 
 @dataclass(frozen=True)
@@ -302,6 +302,7 @@ class Engine:
 
     def _postprocess(self, pieces: list[Piece], logits: Tensor) -> list[Progress]:
         progress = []
+        together = self._draw_together(pieces, logits)
         rows = iter(logits)
         for piece in pieces:
             running = piece.running
@@ -310,7 +311,7 @@ class Engine:
                 continue
             own = [next(rows) for _ in range(1 + len(piece.guessed))]
             try:
-                drawn = self._draw(piece, own)
+                drawn = together.get(piece.running.request.id) or self._draw(piece, own)
             except Exception as error:
                 self._fail(running, error)
                 continue
@@ -320,6 +321,23 @@ class Engine:
                 self._scheduler.remove(running)
             progress += [Progress(running.request, token, running.reused) for token in drawn]
         return progress
+
+    def _draw_together(self, pieces: list[Piece], logits: Tensor) -> dict[str, list[Drawn]]:
+        """The next tokens of all that need a temperature and no more, by request."""
+        rows, plain, row = list[int](), list[Running](), 0
+        for piece in pieces:
+            if piece.is_last:
+                if piece.running.sampler.is_plain and not piece.guessed:
+                    rows.append(row)
+                    plain.append(piece.running)
+                row += 1 + len(piece.guessed)
+        # Logits that are no numbers are their own request's fault alone.
+        if not plain or not bool((of_plain := logits[rows]).amax(-1).isfinite().all()):
+            return {}
+        drawn = Sampler.draw_together([running.sampler for running in plain], of_plain)
+        for running, token in zip(plain, drawn, strict=True):
+            running.guesses.add([token.id])
+        return {running.request.id: [token] for running, token in zip(plain, drawn, strict=True)}
 
     def _draw(self, piece: Piece, rows: list[Tensor]) -> list[Drawn]:
         """The next token, and those after it as long as the guesses were right."""

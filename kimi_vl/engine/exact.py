@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -40,7 +41,8 @@ class ExactModel:
             raise ValueError("a cache of 8 bits is for weights of 4: leave kv_cache_dtype out")
         text = self.config.text_config
         width = text.kv_lora_rank + text.qk_rope_head_dim
-        return torch.empty(
+        # Of zeros: what no token has come to yet weighs nothing, and nothing times NaN would be NaN.
+        return torch.zeros(
             text.num_hidden_layers, pages, PAGE, width, dtype=self._model.dtype, device=self._model.device
         )
 
@@ -61,7 +63,7 @@ class ExactModel:
         angles = rope_angles(step.positions, self.config.text_config)
         for layer, of_layer in zip(self._model.language_model.model.layers, cache, strict=True):
             assert isinstance(layer, DecoderLayer)
-            x = x + _attend(layer.self_attn, layer.input_layernorm(x), angles, step, of_layer.flatten(0, 1))
+            x = x + _attend(layer.self_attn, layer.input_layernorm(x), angles, step, of_layer)
             normed = layer.post_attention_layernorm(x)
             x = x + (layer.mlp(normed)[0] if isinstance(layer.mlp, MoE) else layer.mlp(normed))
         return x
@@ -77,41 +79,40 @@ class _Step:
     """Where the tokens of a step lie, in it and in the cache."""
 
     def __init__(self, segments: Sequence[Segment], device: torch.device) -> None:
-        places = [_places(segment).to(device) for segment in segments]
-        self.positions = torch.cat([torch.arange(s.start, s.start + s.tokens) for s in segments]).to(device)
-        self.at = torch.cat([known[s.start :] for known, s in zip(places, segments, strict=True)])
-        single: list[tuple[int, Tensor]] = []
-        self.rest: list[tuple[slice, Segment, Tensor]] = []
-        first = 0
-        for segment, known in zip(segments, places, strict=True):
+        single: list[tuple[int, Segment]] = []
+        self.rest: list[tuple[slice, Segment, Tensor]] = []  # with the pages of each
+        positions, at = list[int](), list[int]()
+        for segment in segments:
+            first = len(positions)
             if segment.tokens == 1 and not segment.is_prompt:
-                single.append((first, known))
+                single.append((first, segment))
             else:
-                self.rest.append((slice(first, first + segment.tokens), segment, known))
-            first += segment.tokens
-        # Answers go on by a token each, and attend together; what they know is filled up to the longest.
+                pages = torch.tensor(segment.pages, device=device)
+                self.rest.append((slice(first, first + segment.tokens), segment, pages))
+            here = range(segment.start, segment.start + segment.tokens)
+            positions += here
+            at += [segment.pages[token // PAGE] * PAGE + token % PAGE for token in here]
+        self.positions = torch.tensor(positions, device=device)
+        self.at = torch.tensor(at, device=device)  # of all pages' places, those of the step's tokens
+        # Answers go on by a token each, and attend together; their pages are filled up to the most.
         self.single = torch.tensor([at for at, _ in single], dtype=torch.int64, device=device)
-        self.known = pad_sequence([known for _, known in single], batch_first=True) if single else None  # [n, S]
-        self.lengths = torch.tensor([len(known) for _, known in single], device=device)
+        used = [torch.tensor(s.pages[: s.start // PAGE + 1]) for _, s in single]
+        self.pages = pad_sequence(used, batch_first=True).to(device) if single else None  # [n, pages]
+        self.lengths = torch.tensor([s.start + 1 for _, s in single], device=device)
 
 
-def _places(segment: Segment) -> Tensor:
-    """Of all tokens of a sequence, those before the segment too, counted over all pages."""
-    tokens = torch.arange(segment.start + segment.tokens)
-    return torch.tensor(segment.pages)[tokens // PAGE] * PAGE + tokens % PAGE
-
-
-def _attend(attention: MultiHeadLatentAttention, x: Tensor, angles: Tensor, step: _Step, rows: Tensor) -> Tensor:
-    """``rows`` [pages · 64, rank + rope] are one layer's cache, which the step's tokens join: [T, D] → [T, D]."""
+def _attend(attention: MultiHeadLatentAttention, x: Tensor, angles: Tensor, step: _Step, cache: Tensor) -> Tensor:
+    """``cache`` [pages, 64, rank + rope] is one layer's, which the step's tokens join: [T, D] → [T, D]."""
     q_nope, q_rope = attention.queries(x, angles)
-    rows[step.at] = torch.cat(attention.latents(x, angles), dim=-1)
+    cache.flatten(0, 1)[step.at] = torch.cat(attention.latents(x, angles), dim=-1)
     out = x.new_empty(len(x), attention.num_heads, attention.v_head_dim)
     split = (attention.kv_lora_rank, attention.rope_dim)
-    if step.known is not None:
+    if step.pages is not None:
         queries = q_nope[step.single], q_rope[step.single]
-        out[step.single] = _absorbed(attention, *queries, rows[step.known], step.lengths)
-    for here, segment, known in step.rest:
-        latent, k_rope = rows[known].split(split, dim=-1)
+        out[step.single] = _absorbed(attention, *queries, cache[step.pages].flatten(1, 2), step.lengths)
+    for here, segment, pages in step.rest:
+        known = cache[pages].flatten(0, 1)[: segment.start + segment.tokens]
+        latent, k_rope = known.split(split, dim=-1)
         form = attention.plain if segment.is_prompt else attention.absorbed
         out[here] = form(q_nope[here], q_rope[here], latent, k_rope)
     return attention.o_proj(out.flatten(1))
@@ -131,7 +132,9 @@ def _absorbed(
     rank, nope = attention.kv_lora_rank, attention.nope_dim
     w_uk, w_uv = attention.kv_b_proj.weight.view(attention.num_heads, -1, rank).split((nope, attention.v_head_dim), 1)
     query = torch.cat((torch.einsum("bhn,hnr->bhr", q_nope, w_uk), q_rope), dim=-1)
-    scores = (query @ known.transpose(1, 2)).float() * attention.scale
-    absent = torch.arange(known.shape[1], device=known.device) >= lengths[:, None]
-    weights = scores.masked_fill(absent[:, None], float("-inf")).softmax(-1).to(known.dtype)
-    return torch.einsum("bhr,hvr->bhv", weights @ known[..., :rank], w_uv)
+    seen = torch.arange(known.shape[1], device=known.device) < lengths[:, None]
+    # All heads have the same keys, and so are as many queries of one; values are the first of a key's numbers.
+    mixed = F.scaled_dot_product_attention(
+        query[:, None], known[:, None], known[:, None], attn_mask=seen[:, None, None], scale=attention.scale
+    )
+    return torch.einsum("bhr,hvr->bhv", mixed[:, 0, :, :rank], w_uv)
