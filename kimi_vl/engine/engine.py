@@ -302,11 +302,12 @@ class Engine:
 
     def _postprocess(self, pieces: list[Piece], logits: Tensor) -> list[Progress]:
         progress = []
+        are_last = [piece.is_last for piece in pieces]  # until the next token is there
         together = self._draw_together(pieces, logits)
         rows = iter(logits)
-        for piece in pieces:
+        for piece, is_last in zip(pieces, are_last, strict=True):
             running = piece.running
-            if not piece.is_last:
+            if not is_last:
                 self._scheduler.done(piece)
                 continue
             own = [next(rows) for _ in range(1 + len(piece.guessed))]
