@@ -13,7 +13,7 @@ import pytest
 from kimi_vl.hub import NANO
 from kimi_vl.tokenizer import Tokenizer
 from tests.serving import LINE_PART, Server, user
-from tests.test_serve_chat import FORMAT, PATH, TOOL, both
+from tests.test_serve_chat import FORMAT, PATH, TOOL, both, joined
 
 TOKENIZER = Tokenizer.from_pretrained(NANO)
 MARKS = ("◁think▷", "◁/think▷", "<tool_call>", "</tool_call>")
@@ -113,7 +113,7 @@ def test_a_long_call_comes_whole(thinker: Server) -> None:
     only = {"type": "object", "properties": {"code": {"const": code}}, "required": ["code"]}
     tool = {"type": "function", "function": {"name": "run", "parameters": {**only, "additionalProperties": False}}}
     body = {**ASK, "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 4000}
-    (choice,) = both(thinker, {**body, "thinking_budget": 8}).values()
+    (choice,) = joined(thinker.events(PATH, {**body, "thinking_budget": 8})).values()
     assert choice["reasoning_content"] and choice["content"] == ""
     (call,) = choice["calls"]
     assert len(call["arguments"]) > 8192 and json.loads(call["arguments"]) == {"code": code}
